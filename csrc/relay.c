@@ -1,0 +1,443 @@
+/* How the bytes move: see relay.h. relay_module.c is the relay's face to Lua. */
+#include "relay.h"
+
+#include <stdlib.h>
+
+#include "query.h"
+
+enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
+enum { PENDING_LIMIT = 64 };     /* answers due before a pipelining client has to wait */
+enum { CR_SERVER_LOST = 2013, ER_NET_PACKETS_OUT_OF_ORDER = 1156 };
+
+const char relay_anchors_key = 0;
+
+/* --- pending commands -------------------------------------------------------------------------------------- */
+
+static struct pending *pending_at(struct relay *r, uint32_t index) {
+  return &r->pending[(r->pending_first + index) % r->pending_capacity];
+}
+
+static bool pending_grow(struct relay *r) {
+  struct pending *grown = malloc(r->pending_capacity * 2 * sizeof *grown);
+  if (!grown) return false;
+  for (uint32_t i = 0; i < r->pending_count; i++) grown[i] = *pending_at(r, i);
+  if (r->pending != r->pending_inline) free(r->pending);
+  r->pending = grown;
+  r->pending_first = 0;
+  r->pending_capacity *= 2;
+  return true;
+}
+
+bool relay_pending_push(struct relay *r, uint8_t command, enum destination destination) {
+  r->commands++;
+  if (!response_expected(command)) return true;
+  if (r->pending_count == r->pending_capacity && !pending_grow(r)) return false;
+  r->pending_count++;
+  *pending_at(r, r->pending_count - 1) = (struct pending){command, (uint8_t)destination};
+  if (r->pending_count == 1) response_begin(&r->answer, command, r->capabilities);
+  return true;
+}
+
+static struct pending pending_pop(struct relay *r) {
+  struct pending done = *pending_at(r, 0);
+  r->pending_first = (r->pending_first + 1) % r->pending_capacity;
+  r->pending_count--;
+  if (r->pending_count) {
+    response_begin(&r->answer, pending_at(r, 0)->command, r->capabilities);
+  } else if (r->pending != r->pending_inline) {
+    free(r->pending);
+    r->pending = r->pending_inline;
+    r->pending_capacity = PENDING_INLINE;
+    r->pending_first = 0;
+  }
+  return done;
+}
+
+static bool pending_is(struct relay *r, uint8_t state) { return r->pending_count && r->answer.state == state; }
+
+/* --- the end ----------------------------------------------------------------------------------------------- */
+
+static void push_relay(struct relay *r) {
+  lua_pushlightuserdata(r->L, (void *)&relay_anchors_key);
+  lua_rawget(r->L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(r->L, r);
+  lua_rawget(r->L, -2);
+  lua_remove(r->L, -2);
+}
+
+void relay_forget(struct relay *r, struct stream *s) {
+  bool by_itself = !r->ended;
+  s->relay = NULL;
+  r->ended = true;
+  if (r->client == s) r->client = NULL;
+  if (r->server == s) r->server = NULL;
+  struct stream *other = r->client ? r->client : r->server;
+  if (other && by_itself) stream_close(other); /* its owner closed one side: nobody is left for the other */
+  if (other) return;
+  input_free(&r->held);
+  input_free(&r->collected);
+  if (r->pending != r->pending_inline) free(r->pending);
+  r->pending = r->pending_inline;
+  r->pending_count = 0;
+  lua_pushlightuserdata(r->L, (void *)&relay_anchors_key);
+  lua_rawget(r->L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(r->L, r);
+  lua_pushnil(r->L);
+  lua_rawset(r->L, -3);
+  lua_pop(r->L, 1);
+}
+
+/* Both streams go: the client after what was written for it, the server at once, unless it has not got all that a
+ * client sent before it left. */
+static void end_relay(struct relay *r, const char *side, const char *message, const char *code) {
+  if (r->ended) return;
+  r->ended = true;
+  struct stream *client = r->client, *server = r->server;
+  if (stream_push_method(client, "on_relay_end")) {
+    push_relay(r);
+    lua_pushstring(r->L, side);
+    lua_pushstring(r->L, message);
+    lua_pushstring(r->L, code);
+    stream_call(client, 4, 0);
+  }
+  bool client_left = strcmp(side, "client") == 0 && !message;
+  if (client_left && (server->queued || !r->pending_count))
+    stream_finish(server);
+  else
+    stream_close(server);
+  if (client_left && !client->queued)
+    stream_close(client);
+  else
+    stream_finish(client);
+}
+
+static void write_error(struct relay *r, uint8_t sequence, uint16_t code, const char *sqlstate, const char *text) {
+  uint8_t packet[128];
+  size_t length = strlen(text);
+  uint8_t *at = store_header(packet, (uint32_t)(9 + length), sequence);
+  *at++ = 0xff;
+  at = store_uint(at, code, 2);
+  *at++ = '#';
+  memcpy(at, sqlstate, 5);
+  memcpy(at + 5, text, length);
+  stream_write(r->client, packet, PACKET_HEADER_SIZE + 9 + length);
+}
+
+/* The server is gone. An ERR packet may stand wherever a packet of the answer could begin. */
+static void tell_server_lost(struct relay *r) {
+  if (!r->pending_count || pending_at(r, 0)->destination == TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
+  if (!framing_at_boundary(&r->answer.framing)) return;
+  bool nothing_yet = r->answer.framing.sequence == 0;
+  uint8_t last = r->uploading || nothing_yet ? r->request.sequence : r->answer.framing.sequence;
+  write_error(r, (uint8_t)(last + 1), CR_SERVER_LOST, "HY000", "Lost connection to MySQL server during query");
+}
+
+void relay_ended(struct relay *r, struct stream *s, int status) {
+  if (r->ended) return;
+  /* A client that has closed its side of the connection gets its answers still, as it would from the server. */
+  if (s == r->client && status == 0 && (r->pending_count || r->waiting) && !pending_is(r, RESPONSE_STREAM) &&
+      !pending_is(r, RESPONSE_TUNNEL)) {
+    r->client_done = true;
+    relay_settle(r);
+    return;
+  }
+  if (s == r->server) tell_server_lost(r);
+  end_relay(r, s == r->client ? "client" : "server", status ? uv_strerror(status) : NULL,
+            status ? uv_err_name(status) : NULL);
+}
+
+void relay_timeout(struct relay *r, struct stream *s) {
+  uint64_t active_at = r->client->active_at > r->server->active_at ? r->client->active_at : r->server->active_at;
+  uint64_t limit = r->client->queued || r->server->queued ? r->write_limit : r->read_limit;
+  uint64_t idle = uv_now(s->shared->loop) - active_at;
+  if (limit && idle >= limit) end_relay(r, "timeout", "nothing was read or written for too long", "ETIMEDOUT");
+}
+
+static void protocol_error(struct relay *r, const char *side, const char *problem) {
+  if (side[0] == 'c' && !r->pending_count)
+    write_error(r, (uint8_t)(r->request.sequence + 1), ER_NET_PACKETS_OUT_OF_ORDER, "08S01", problem);
+  end_relay(r, side, problem, "EPROTO");
+}
+
+/* --- who is read ------------------------------------------------------------------------------------------- */
+
+static void set_reading(struct stream *s, bool wanted) {
+  if (s->reading == wanted) return;
+  if (wanted)
+    stream_resume(s);
+  else
+    stream_pause(s);
+}
+
+void relay_update_reading(struct relay *r) {
+  if (r->ended) return;
+  bool hold_client =
+      r->client_done || r->waiting || r->blocked || r->barrier || r->deaf || r->pending_count > PENDING_LIMIT;
+  set_reading(r->client, !hold_client && r->server->queued <= HIGH_WATER);
+  set_reading(r->server, r->client->queued <= HIGH_WATER);
+}
+
+static bool is_idle(const struct relay *r) {
+  return !r->pending_count && !r->uploading && !r->held.length && !r->begun && framing_at_boundary(&r->request) &&
+         !r->client->queued;
+}
+
+void relay_close_if_idle(struct relay *r) {
+  if (r->close_when_idle && !r->ended && is_idle(r)) end_relay(r, "idle", NULL, NULL);
+}
+
+/* --- client to server -------------------------------------------------------------------------------------- */
+
+void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
+  if (length && !r->deaf && !stream_write(r->server, data, length)) r->deaf = true;
+}
+
+/* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */
+static bool is_conversation(struct relay *r, uint8_t sequence) {
+  return pending_is(r, RESPONSE_STREAM) || (pending_is(r, RESPONSE_AUTH) && sequence != 0);
+}
+
+/* The head of a client's packet has come. */
+static void begin_packet(struct relay *r) {
+  if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
+  if (r->request.first_sequence != 0)
+    protocol_error(r, "client", "received a packet-id other than the expected 0 ... out of sync.");
+  else if (r->request.head_seen == 0)
+    protocol_error(r, "client", "received an empty packet instead of a command");
+  else if (!relay_pending_push(r, r->request.head[0], TO_CLIENT))
+    end_relay(r, "client", "not enough memory for another pipelined command", "ENOMEM");
+}
+
+static void end_packet(struct relay *r) {
+  if (r->uploading && r->request.length == 0) r->uploading = false;
+}
+
+/* The wire length of the chain of packets at the beginning of `data`, 0 if it is not all there. */
+static size_t whole_chain(const uint8_t *data, size_t length) {
+  struct cursor c = cursor_over(data, length);
+  for (;;) {
+    uint32_t payload = (uint32_t)cursor_uint(&c, 3);
+    cursor_uint(&c, 1);
+    cursor_bytes(&c, payload);
+    if (c.failed) return 0;
+    if (payload < PACKET_MAX_PAYLOAD) return length - cursor_left(&c);
+  }
+}
+
+/* Pushes a command as scripts know it: without packet headers and query attributes. */
+static bool push_command(struct relay *r, const uint8_t *data, size_t length) {
+  struct cursor chain = cursor_over(data, length);
+  luaL_Buffer b;
+  luaL_buffinit(r->L, &b);
+  for (bool first = true; cursor_left(&chain); first = false) {
+    uint32_t payload = (uint32_t)cursor_uint(&chain, 3);
+    cursor_uint(&chain, 1);
+    const uint8_t *part = cursor_bytes(&chain, payload);
+    if (!part) break;
+    struct cursor text = cursor_over(part, payload);
+    if (first && part[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES) {
+      luaL_addchar(&b, COM_QUERY);
+      cursor_uint(&text, 1);
+      query_skip_attributes(&text);
+      if (text.failed) chain.failed = true;
+    }
+    luaL_addlstring(&b, (const char *)text.at, cursor_left(&text));
+  }
+  luaL_pushresult(&b);
+  return !chain.failed;
+}
+
+/* Shows a watched command to the owner. False if he has not decided yet. */
+static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
+  if (!stream_push_method(r->client, "on_command")) {
+    end_relay(r, "client", "a command is watched, but there is no on_command", "EINVAL");
+    return false;
+  }
+  push_relay(r);
+  if (!push_command(r, data, length)) {
+    lua_pop(r->L, 5);
+    protocol_error(r, "client", "received malformed query attributes");
+    return false;
+  }
+  r->command = data;
+  r->command_length = length;
+  r->request.sequence = data[3];
+  r->waiting = true;
+  bool ok = stream_call(r->client, 2, 0);
+  r->command = NULL;
+  if (!ok) end_relay(r, "client", "on_command failed", "ECANCELED");
+  return !r->waiting;
+}
+
+enum next { NEXT_PACKET, NEXT_HOLD, NEXT_PASSED };
+
+/* At a command's first byte: must Lua see it, and can it? Adds to *at what the owner has dealt with. */
+static enum next next_command(struct relay *r, const uint8_t *data, size_t length, size_t *at, size_t *sent) {
+  const uint8_t *packet = data + *at;
+  size_t left = length - *at;
+  if (r->barrier) return NEXT_HOLD;
+  if (left >= PACKET_HEADER_SIZE && (packet[3] != 0 || memcmp(packet, "\0\0", 3) == 0)) return NEXT_PACKET;
+  if (left <= PACKET_HEADER_SIZE) return NEXT_HOLD;
+  uint8_t command = packet[PACKET_HEADER_SIZE];
+  if (!(r->watched[command / 8] >> (command % 8) & 1)) return NEXT_PACKET;
+  size_t whole = whole_chain(packet, left);
+  relay_write_server(r, data + *sent, *at - *sent);
+  *sent = *at;
+  r->blocked = whole && r->pending_count;
+  if (!whole || r->blocked || !offer_command(r, packet, whole)) return NEXT_HOLD;
+  *at += whole;
+  *sent = *at;
+  return NEXT_PASSED;
+}
+
+/* Returns how many of the bytes have been dealt with; the others must be held. */
+static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t length) {
+  size_t at = 0, sent = 0;
+  while (at < length && !r->ended) {
+    if (pending_is(r, RESPONSE_TUNNEL)) {
+      at = length;
+      break;
+    }
+    if ((r->watching || r->barrier) && framing_at_boundary(&r->request) && !r->uploading &&
+        !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
+      enum next next = next_command(r, data, length, &at, &sent);
+      if (next == NEXT_HOLD) break;
+      if (next == NEXT_PASSED) continue;
+    }
+    bool complete;
+    at += framing_feed(&r->request, data + at, length - at, &complete);
+    if (!r->begun && (complete || (r->request.header_seen == PACKET_HEADER_SIZE && r->request.head_seen))) {
+      r->begun = true;
+      begin_packet(r);
+    }
+    if (complete) {
+      r->begun = false;
+      end_packet(r);
+    }
+  }
+  if (!r->ended) relay_write_server(r, data + sent, at - sent);
+  return r->ended ? length : at;
+}
+
+static void hold(struct relay *r, const uint8_t *data, size_t length) {
+  if (length && !input_append(&r->held, data, length))
+    end_relay(r, "client", "not enough memory to hold a command", "ENOMEM");
+}
+
+/* Goes on with what was held, as far as it may. */
+static void take_held_bytes(struct relay *r) {
+  if (r->ended || !r->held.length || r->waiting) return;
+  r->blocked = false;
+  struct input held = r->held;
+  memset(&r->held, 0, sizeof r->held);
+  size_t used = take_client_bytes(r, held.data, held.length);
+  if (used == 0 && !r->held.length && !r->ended) {
+    r->held = held;
+    return;
+  }
+  hold(r, held.data + used, held.length - used);
+  input_free(&held);
+}
+
+static void read_client(struct relay *r, const uint8_t *data, size_t length) {
+  r->from_client += length;
+  if (r->held.length) {
+    hold(r, data, length);
+    take_held_bytes(r);
+  } else {
+    size_t used = take_client_bytes(r, data, length);
+    hold(r, data + used, length - used);
+  }
+}
+
+/* --- server to client -------------------------------------------------------------------------------------- */
+
+/* Bytes of the current answer go where it is wanted. */
+static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
+  if (!length || r->ended) return;
+  bool to_owner = r->pending_count && pending_at(r, 0)->destination == TO_OWNER;
+  if (to_owner) {
+    if (!input_append(&r->collected, data, length))
+      end_relay(r, "server", "not enough memory to collect an answer", "ENOMEM");
+  } else if (!stream_write(r->client, data, length)) {
+    relay_ended(r, r->client, UV_EPIPE);
+  }
+}
+
+static void end_answer(struct relay *r) {
+  uint16_t error = r->answer.error;
+  struct pending done = pending_pop(r);
+  if (done.destination == TO_CLIENT) return;
+  r->barrier = false;
+  if (stream_push_method(r->client, "on_answer")) {
+    push_relay(r);
+    lua_pushinteger(r->L, error);
+    if (done.destination == TO_OWNER)
+      lua_pushlstring(r->L, (const char *)r->collected.data, r->collected.length);
+    else
+      lua_pushnil(r->L);
+    input_free(&r->collected);
+    if (!stream_call(r->client, 3, 0)) end_relay(r, "client", "on_answer failed", "ECANCELED");
+  }
+}
+
+static void read_server(struct relay *r, const uint8_t *data, size_t length) {
+  size_t at = 0, sent = 0;
+  r->from_server += length;
+  while (at < length && r->pending_count && !r->ended) {
+    at += response_feed(&r->answer, data + at, length - at);
+    if (r->answer.local_infile) {
+      r->answer.local_infile = false;
+      r->uploading = true;
+    }
+    if (r->answer.state == RESPONSE_BROKEN) {
+      protocol_error(r, "server", r->answer.problem);
+      return;
+    }
+    if (r->answer.state != RESPONSE_DONE) break;
+    bool same_way = pending_at(r, 0)->destination == TO_CLIENT &&
+                    (r->pending_count == 1 || pending_at(r, 1)->destination == TO_CLIENT);
+    if (!same_way) {
+      write_answer(r, data + sent, at - sent);
+      sent = at;
+    }
+    end_answer(r);
+  }
+  if (!r->pending_count) at = length; /* not asked for: a server's last words */
+  write_answer(r, data + sent, at - sent);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------ */
+
+/* The client sends no more: the server is told once it has all, and the session ends with the last answer. */
+static void end_if_answered(struct relay *r) {
+  if (!r->pending_count) {
+    end_relay(r, "client", NULL, NULL);
+  } else if (!r->held.length && !r->server_told) {
+    r->server_told = true;
+    stream_end_writing(r->server);
+  }
+}
+
+/* After everything that may have changed who is read. */
+void relay_settle(struct relay *r) {
+  if (r->blocked && !r->pending_count) take_held_bytes(r);
+  if (r->held.length && !r->waiting && !r->blocked && !r->barrier) take_held_bytes(r);
+  relay_close_if_idle(r);
+  if (r->client_done && !r->ended && !r->waiting) end_if_answered(r);
+  relay_update_reading(r);
+}
+
+void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length) {
+  if (from == r->client)
+    read_client(r, data, length);
+  else
+    read_server(r, data, length);
+  relay_settle(r);
+}
+
+void relay_drained(struct relay *r, struct stream *s) {
+  (void)s;
+  relay_close_if_idle(r);
+  relay_update_reading(r);
+}

@@ -1,0 +1,73 @@
+/* The command phase of a session: the client's bytes go to the server and back, here in C, with a few integers of
+ * state per direction. Lua hears of it at the edges only, by methods of the client stream's owner:
+ *   owner:on_command(relay, payload)        a watched command; it waits until forward() or reply() is called
+ *   owner:on_answer(relay, error, bytes)    the answer to a command forwarded with notify, or injected, has ended;
+ *                                           error is the ERR packet's code or 0, bytes the packets if it was injected
+ *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
+ *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
+ *                                           has been told, both streams close by themselves.
+ * Commands and their answers stay in order: watched commands are offered one at a time, when no answer is due. */
+#ifndef MYSQL_RELAY_H
+#define MYSQL_RELAY_H
+
+#include "response.h"
+#include "stream.h"
+
+enum { PENDING_INLINE = 4 };
+
+enum destination { TO_CLIENT, TO_CLIENT_NOTIFY, TO_OWNER };
+
+/* A command whose answer is due. */
+struct pending {
+  uint8_t command;
+  uint8_t destination;
+};
+
+struct relay {
+  struct stream *client, *server; /* NULL once closed */
+  lua_State *L;
+  uint64_t capabilities;
+  struct framing request;  /* the client's packets */
+  struct response answer;  /* to the oldest pending command */
+  struct pending *pending; /* a ring */
+  uint32_t pending_first, pending_count, pending_capacity;
+  struct pending pending_inline[PENDING_INLINE];
+  struct input held;      /* what the client sent and nobody could take yet */
+  struct input collected; /* an answer for the owner */
+  const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
+  size_t command_length;
+  uint64_t read_limit, write_limit; /* ms */
+  uint64_t commands, from_client, from_server;
+  uint8_t watched[32]; /* a bit per command byte */
+  bool watching;       /* any of them */
+  bool begun;          /* the client's current packet has been looked at */
+  bool uploading;      /* LOCAL INFILE: the client sends a file */
+  bool waiting;        /* a command is at the front of `held` until the owner decides */
+  bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
+  bool barrier;        /* nothing may follow the command forwarded with notify */
+  bool deaf;           /* the server does not take bytes any more, but may still say why */
+  bool client_done;    /* it sends no more, but may wait for answers */
+  bool server_told;    /* of that */
+  bool close_when_idle;
+  bool ended;
+};
+
+extern const char relay_anchors_key;
+
+/* What happens to the streams of a relay. */
+void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
+void relay_drained(struct relay *r, struct stream *s);
+void relay_ended(struct relay *r, struct stream *s, int status);
+void relay_timeout(struct relay *r, struct stream *s);
+void relay_forget(struct relay *r, struct stream *s);
+
+/* What its owner asks for. */
+bool relay_pending_push(struct relay *r, uint8_t command, enum destination destination);
+void relay_write_server(struct relay *r, const uint8_t *data, size_t length);
+void relay_update_reading(struct relay *r);
+void relay_close_if_idle(struct relay *r);
+void relay_settle(struct relay *r);
+
+void relay_open(lua_State *L); /* adds relay() to the module's table, which is on top of the stack */
+
+#endif

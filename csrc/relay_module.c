@@ -1,0 +1,205 @@
+/* The relay's face to Lua: stream.relay() and the methods of what it returns. */
+#include <stdlib.h>
+
+#include "relay.h"
+
+#define RELAY_TYPE "mysql.relay"
+
+static struct relay *check_relay(lua_State *L) { return luaL_checkudata(L, 1, RELAY_TYPE); }
+
+static uint64_t option_ms(lua_State *L, int table, const char *name) {
+  lua_getfield(L, table, name);
+  lua_Number seconds = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return seconds > 0 ? (uint64_t)(seconds * 1000 + 0.5) : 0;
+}
+
+/* A side's capabilities: the CLIENT_* flags, MariaDB's extended ones above them. */
+static uint64_t check_capabilities(lua_State *L, int index) {
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_getfield(L, index, "capabilities");
+  lua_getfield(L, index, "extended_capabilities");
+  uint64_t flags = (uint64_t)luaL_checknumber(L, -2) | (uint64_t)luaL_optnumber(L, -1, 0) << 32;
+  lua_pop(L, 2);
+  return flags;
+}
+
+/* stream.relay(client, server, challenge, response, options): joins two streams whose login is over.
+ * challenge and response: tables with capabilities and extended_capabilities, as mysql.proto decodes the greeting and
+ * the handshake response; what both name is negotiated. options: read_timeout and write_timeout (seconds, nil or 0:
+ * none). Nothing moves before start(). */
+static int new_relay(lua_State *L) {
+  struct stream *client = stream_check(L, 1);
+  struct stream *server = stream_check(L, 2);
+  uint64_t capabilities = check_capabilities(L, 3) & check_capabilities(L, 4);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  luaL_argcheck(L, !client->closed && !client->relay, 1, "an open stream without a relay expected");
+  luaL_argcheck(L, !server->closed && !server->relay, 2, "an open stream without a relay expected");
+  struct relay *r = lua_newuserdata(L, sizeof *r);
+  memset(r, 0, sizeof *r);
+  luaL_getmetatable(L, RELAY_TYPE);
+  lua_setmetatable(L, -2);
+  r->L = client->shared->L;
+  r->client = client;
+  r->server = server;
+  r->pending = r->pending_inline;
+  r->pending_capacity = PENDING_INLINE;
+  r->capabilities = capabilities;
+  r->read_limit = option_ms(L, 5, "read_timeout");
+  r->write_limit = option_ms(L, 5, "write_timeout");
+  lua_pushlightuserdata(L, (void *)&relay_anchors_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(L, r);
+  lua_pushvalue(L, -3);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+  client->packets = server->packets = false;
+  client->relay = server->relay = r;
+  return 1;
+}
+
+/* relay:start(): from here on bytes move, those first that the streams have read already. */
+static int start(lua_State *L) {
+  struct relay *r = check_relay(L);
+  struct stream *ends[] = {r->client, r->server};
+  if (r->ended) return 0;
+  uint64_t limit = r->read_limit < r->write_limit || !r->write_limit ? r->read_limit : r->write_limit;
+  stream_set_timeout(r->server, 0);
+  stream_set_timeout(r->client, limit);
+  for (int i = 0; i < 2 && !r->ended; i++) {
+    struct input rest = ends[i]->input;
+    memset(&ends[i]->input, 0, sizeof rest);
+    if (rest.length) relay_read(r, ends[i], rest.data, rest.length);
+    input_free(&rest);
+  }
+  relay_settle(r);
+  return 0;
+}
+
+/* relay:watch(command, ...): these command bytes are shown to the owner from now on. */
+static int watch(lua_State *L) {
+  struct relay *r = check_relay(L);
+  for (int i = 2; i <= lua_gettop(L); i++) {
+    int command = luaL_checkint(L, i);
+    luaL_argcheck(L, command >= 0 && command <= 255, i, "a command is a number from 0 to 255");
+    r->watched[command / 8] |= (uint8_t)(1 << (command % 8));
+    r->watching = true;
+  }
+  return 0;
+}
+
+/* The watched command has been dealt with. */
+static void decided(struct relay *r) {
+  r->waiting = false;
+  if (!r->command) { /* not from within on_command: it lies at the front of what is held */
+    input_consume(&r->held, r->command_length);
+    relay_settle(r);
+  }
+}
+
+static const uint8_t *check_command(lua_State *L, struct relay *r) {
+  if (!r->waiting) luaL_error(L, "no command is waiting for a decision: call this once for each on_command");
+  return r->command ? r->command : r->held.data;
+}
+
+/* relay:forward([notify]): the waiting command goes to the server as it came. With notify the owner gets on_answer
+ * when it has been answered, before any later command is looked at. */
+static int forward(lua_State *L) {
+  struct relay *r = check_relay(L);
+  if (r->ended) return 0;
+  const uint8_t *command = check_command(L, r);
+  bool notify = lua_toboolean(L, 2);
+  if (!relay_pending_push(r, command[PACKET_HEADER_SIZE], notify ? TO_CLIENT_NOTIFY : TO_CLIENT))
+    return luaL_error(L, "not enough memory");
+  r->barrier = notify && response_expected(command[PACKET_HEADER_SIZE]);
+  relay_write_server(r, command, r->command_length);
+  decided(r);
+  return 0;
+}
+
+/* relay:reply(payload, ...): answers the waiting command with these packets instead of asking the server. */
+static int reply(lua_State *L) {
+  struct relay *r = check_relay(L);
+  if (r->ended) return 0;
+  check_command(L, r);
+  r->commands++;
+  for (int i = 2; i <= lua_gettop(L); i++) {
+    size_t length;
+    const char *payload = luaL_checklstring(L, i, &length);
+    uint8_t header[PACKET_HEADER_SIZE];
+    luaL_argcheck(L, length < PACKET_MAX_PAYLOAD, i, "a packet of less than 16 MiB expected");
+    store_header(header, (uint32_t)length, (uint8_t)(r->request.sequence + i - 1));
+    if (!stream_write(r->client, header, sizeof header) || !stream_write(r->client, (const uint8_t *)payload, length))
+      break; /* its end is told by itself */
+  }
+  decided(r);
+  return 0;
+}
+
+/* relay:inject(payload): sends the server a command of our own; on_answer gets the answer, the client nothing. */
+static int inject(lua_State *L) {
+  struct relay *r = check_relay(L);
+  size_t length;
+  const uint8_t *payload = (const uint8_t *)luaL_checklstring(L, 2, &length);
+  luaL_argcheck(L, length > 0 && length < PACKET_MAX_PAYLOAD, 2, "a command of 1 byte to 16 MiB expected");
+  if (r->ended) return 0;
+  uint8_t header[PACKET_HEADER_SIZE];
+  store_header(header, (uint32_t)length, 0);
+  if (!relay_pending_push(r, payload[0], TO_OWNER)) return luaL_error(L, "not enough memory");
+  relay_write_server(r, header, sizeof header);
+  relay_write_server(r, payload, length);
+  relay_update_reading(r);
+  return 0;
+}
+
+/* relay:close_when_idle(): ends the session once no answer is due, with on_relay_end(relay, "idle"). */
+static int close_when_idle(lua_State *L) {
+  struct relay *r = check_relay(L);
+  r->close_when_idle = true;
+  if (!r->ended) relay_close_if_idle(r);
+  return 0;
+}
+
+/* relay:counters(): commands, bytes from the client, bytes from the server. */
+static int counters(lua_State *L) {
+  struct relay *r = check_relay(L);
+  lua_pushnumber(L, (lua_Number)r->commands);
+  lua_pushnumber(L, (lua_Number)r->from_client);
+  lua_pushnumber(L, (lua_Number)r->from_server);
+  return 3;
+}
+
+static int to_string(lua_State *L) {
+  struct relay *r = check_relay(L);
+  lua_pushfstring(L, "mysql.relay (%s, %d answers due)", r->ended ? "ended" : "open", (int)r->pending_count);
+  return 1;
+}
+
+static int collect(lua_State *L) {
+  struct relay *r = check_relay(L);
+  input_free(&r->held);
+  input_free(&r->collected);
+  if (r->pending != r->pending_inline) free(r->pending);
+  r->pending = r->pending_inline;
+  return 0;
+}
+
+void relay_open(lua_State *L) {
+  static const luaL_Reg methods[] = {{"start", start},       {"watch", watch},   {"forward", forward},
+                                     {"reply", reply},       {"inject", inject}, {"close_when_idle", close_when_idle},
+                                     {"counters", counters}, {NULL, NULL}};
+  lua_pushlightuserdata(L, (void *)&relay_anchors_key);
+  lua_newtable(L);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  luaL_newmetatable(L, RELAY_TYPE);
+  lua_pushcfunction(L, collect);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, to_string);
+  lua_setfield(L, -2, "__tostring");
+  lua_newtable(L);
+  luaL_register(L, NULL, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  lua_pushcfunction(L, new_relay);
+  lua_setfield(L, -2, "relay");
+}

@@ -1,0 +1,357 @@
+/* A stream's life on the loop: reading, writing, waiting, closing. stream_module.c is its face to Lua. */
+#include "stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "relay.h"
+
+enum { FINISH_TIMEOUT_MS = 2000 }; /* how long a peer may take to read our last words */
+enum { INPUT_MINIMUM = 512 };
+
+const char stream_anchors_key = 0, stream_on_error_key = 0, stream_traceback_key = 0;
+
+/* --- bytes that wait --------------------------------------------------------------------------------------- */
+
+bool input_append(struct input *in, const uint8_t *data, size_t length) {
+  if (length > in->capacity - in->length) {
+    size_t capacity = in->capacity ? in->capacity : INPUT_MINIMUM;
+    while (capacity - in->length < length) {
+      if (capacity > SIZE_MAX / 2) return false;
+      capacity *= 2;
+    }
+    uint8_t *grown = realloc(in->data, capacity);
+    if (!grown) return false;
+    in->data = grown;
+    in->capacity = capacity;
+  }
+  if (length) memcpy(in->data + in->length, data, length);
+  in->length += length;
+  return true;
+}
+
+void input_free(struct input *in) {
+  free(in->data);
+  memset(in, 0, sizeof *in);
+}
+
+void input_consume(struct input *in, size_t length) {
+  in->length -= length;
+  if (in->length)
+    memmove(in->data, in->data + length, in->length);
+  else
+    input_free(in);
+}
+
+/* --- calls up to Lua --------------------------------------------------------------------------------------- */
+
+void stream_push_registered(lua_State *L, const char *key) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+void stream_push(struct stream *s) {
+  lua_State *L = s->shared->L;
+  stream_push_registered(L, &stream_anchors_key);
+  lua_pushlightuserdata(L, s);
+  lua_rawget(L, -2);
+  lua_remove(L, -2);
+}
+
+bool stream_push_method(struct stream *s, const char *method) {
+  lua_State *L = s->shared->L;
+  if (!lua_checkstack(L, 12)) return false;
+  stream_push_registered(L, &stream_traceback_key);
+  stream_push(s);
+  lua_getfenv(L, -1);
+  lua_getfield(L, -1, method);
+  if (!lua_isfunction(L, -1)) {
+    lua_pop(L, 4);
+    return false;
+  }
+  lua_insert(L, -3); /* traceback, method, stream, owner */
+  lua_remove(L, -2);
+  return true;
+}
+
+bool stream_call(struct stream *s, int arguments, int results) {
+  lua_State *L = s->shared->L;
+  int base = lua_gettop(L) - arguments - 2;
+  if (lua_pcall(L, arguments + 1, results, base) == 0) {
+    lua_remove(L, base);
+    return true;
+  }
+  stream_push_registered(L, &stream_on_error_key);
+  lua_insert(L, -2);
+  if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) {
+    fprintf(stderr, "mysql.stream: %s\n", lua_tostring(L, -1));
+  }
+  lua_settop(L, base - 1);
+  return false;
+}
+
+/* nil, "ENAME: text", "ENAME", as luv does. */
+int stream_push_failure(lua_State *L, int status) {
+  lua_pushnil(L);
+  lua_pushfstring(L, "%s: %s", uv_err_name(status), uv_strerror(status));
+  lua_pushstring(L, uv_err_name(status));
+  return 3;
+}
+
+/* Tells the owner by `method`(stream [, message, code]). */
+void stream_tell_owner(struct stream *s, const char *method, int status) {
+  if (!stream_push_method(s, method)) return;
+  stream_push(s);
+  if (status == 0) {
+    stream_call(s, 1, 0);
+  } else {
+    stream_push_failure(s->shared->L, status);
+    lua_remove(s->shared->L, -3);
+    stream_call(s, 3, 0);
+  }
+}
+
+/* --- life and death ---------------------------------------------------------------------------------------- */
+
+static void on_handle_closed(uv_handle_t *handle, struct stream *s) {
+  (void)handle;
+  if (--s->open_handles) return;
+  lua_State *L = s->shared->L;
+  stream_push_registered(L, &stream_anchors_key);
+  lua_pushlightuserdata(L, s);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+static void on_socket_closed(uv_handle_t *handle) { on_handle_closed(handle, (struct stream *)handle); }
+
+static void on_timer_closed(uv_handle_t *handle) {
+  on_handle_closed(handle, (struct stream *)((char *)handle - offsetof(struct stream, timer)));
+}
+
+void stream_close(struct stream *s) {
+  if (s->closed) return;
+  s->closed = true;
+  s->reading = s->packets = false;
+  input_free(&s->input);
+  if (s->relay) relay_forget(s->relay, s);
+  uv_close(&s->uv.handle, on_socket_closed);
+  uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+}
+
+/* The stream ended by itself: whoever takes its bytes is told. */
+static void ended(struct stream *s, int status) {
+  if (s->finishing || s->closed) {
+    stream_close(s);
+  } else if (s->relay) {
+    relay_ended(s->relay, s, status);
+  } else {
+    s->packets = false;
+    stream_pause(s);
+    stream_tell_owner(s, "on_end", status);
+    stream_close(s);
+  }
+}
+
+static void on_timer(uv_timer_t *timer) {
+  struct stream *s = (struct stream *)((char *)timer - offsetof(struct stream, timer));
+  uint64_t idle = uv_now(s->shared->loop) - s->active_at;
+  if (idle < s->idle_limit) {
+    uv_timer_start(timer, on_timer, s->idle_limit - idle, 0);
+    return;
+  }
+  uv_timer_start(timer, on_timer, s->idle_limit, 0);
+  if (s->finishing)
+    stream_close(s);
+  else if (s->relay)
+    relay_timeout(s->relay, s);
+  else
+    stream_tell_owner(s, "on_timeout", 0);
+}
+
+void stream_set_timeout(struct stream *s, uint64_t ms) {
+  s->idle_limit = ms;
+  s->active_at = uv_now(s->shared->loop);
+  if (ms)
+    uv_timer_start(&s->timer, on_timer, ms, 0);
+  else
+    uv_timer_stop(&s->timer);
+}
+
+static void on_shutdown(uv_shutdown_t *request, int status) {
+  struct stream *s = (struct stream *)request->handle;
+  free(request);
+  if (status < 0) stream_close(s);
+}
+
+/* Tells the peer that no more will be written than what is queued. Reading goes on. */
+void stream_end_writing(struct stream *s) {
+  if (s->closed) return;
+  uv_shutdown_t *request = malloc(sizeof *request);
+  if (!request || uv_shutdown(request, &s->uv.stream, on_shutdown) != 0) {
+    free(request);
+    stream_close(s);
+  }
+}
+
+/* Reads on until the peer has closed too, so that no unread byte of its makes the kernel throw our last words away. */
+void stream_finish(struct stream *s) {
+  if (s->closed || s->finishing) return;
+  s->finishing = true;
+  s->packets = false;
+  input_free(&s->input);
+  if (s->relay) relay_forget(s->relay, s);
+  stream_set_timeout(s, FINISH_TIMEOUT_MS);
+  stream_end_writing(s);
+  if (!s->closed && !stream_resume(s)) stream_close(s);
+}
+
+/* --- reading ----------------------------------------------------------------------------------------------- */
+
+static void give_read_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+  (void)suggested;
+  *buffer = uv_buf_init(((struct stream *)handle)->shared->read_buffer, STREAM_READ_BUFFER);
+}
+
+enum chain { CHAIN_INCOMPLETE, CHAIN_COMPLETE, CHAIN_TOO_LONG };
+
+/* The chain of packets at the beginning of the input: its bytes on the wire and its payload length. */
+static enum chain measure_chain(const struct stream *s, size_t *bytes, size_t *payload) {
+  struct cursor c = cursor_over(s->input.data, s->input.length);
+  size_t total = 0;
+  for (;;) {
+    uint32_t length = (uint32_t)cursor_uint(&c, 3);
+    cursor_uint(&c, 1);
+    if (c.failed) return CHAIN_INCOMPLETE;
+    total += length;
+    if (total > s->packet_limit) return CHAIN_TOO_LONG;
+    if (!cursor_bytes(&c, length)) return CHAIN_INCOMPLETE;
+    if (length == PACKET_MAX_PAYLOAD) continue;
+    *bytes = s->input.length - cursor_left(&c);
+    *payload = total;
+    return CHAIN_COMPLETE;
+  }
+}
+
+static void push_chain(lua_State *L, const uint8_t *data, size_t bytes) {
+  struct cursor c = cursor_over(data, bytes);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  while (cursor_left(&c)) {
+    uint32_t length = (uint32_t)cursor_uint(&c, 3);
+    cursor_uint(&c, 1);
+    const uint8_t *part = cursor_bytes(&c, length);
+    if (part) luaL_addlstring(&b, (const char *)part, length);
+  }
+  luaL_pushresult(&b);
+}
+
+static void deliver_packets(struct stream *s) {
+  while (s->packets && s->input.length) {
+    size_t bytes = 0, payload = 0;
+    enum chain found = measure_chain(s, &bytes, &payload);
+    if (found == CHAIN_INCOMPLETE) return;
+    if (found == CHAIN_TOO_LONG) {
+      ended(s, UV_EMSGSIZE);
+      return;
+    }
+    if (!stream_push_method(s, "on_packet")) {
+      stream_close(s);
+      return;
+    }
+    lua_State *L = s->shared->L;
+    uint8_t sequence = s->input.data[bytes - payload % PACKET_MAX_PAYLOAD - 1];
+    stream_push(s);
+    if (bytes == payload + PACKET_HEADER_SIZE)
+      lua_pushlstring(L, (const char *)s->input.data + PACKET_HEADER_SIZE, payload);
+    else
+      push_chain(L, s->input.data, bytes);
+    lua_pushinteger(L, sequence);
+    input_consume(&s->input, bytes);
+    if (!stream_call(s, 3, 0)) {
+      ended(s, UV_ECANCELED);
+      return;
+    }
+  }
+}
+
+static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
+  struct stream *s = (struct stream *)handle;
+  if (count == 0) return;
+  if (count < 0) {
+    s->reading = false; /* libuv has stopped by itself */
+    ended(s, count == UV_EOF ? 0 : (int)count);
+    return;
+  }
+  if (s->finishing) return;
+  s->active_at = uv_now(s->shared->loop);
+  if (s->relay) {
+    relay_read(s->relay, s, (const uint8_t *)buffer->base, (size_t)count);
+  } else if (!input_append(&s->input, (const uint8_t *)buffer->base, (size_t)count)) {
+    ended(s, UV_ENOMEM);
+  } else {
+    deliver_packets(s);
+  }
+}
+
+void stream_pause(struct stream *s) {
+  if (s->reading && !s->closed) uv_read_stop(&s->uv.stream);
+  s->reading = false;
+}
+
+bool stream_resume(struct stream *s) {
+  if (s->closed) return false;
+  if (s->reading) return true;
+  s->reading = uv_read_start(&s->uv.stream, give_read_buffer, on_read) == 0;
+  return s->reading;
+}
+
+/* --- writing ----------------------------------------------------------------------------------------------- */
+
+struct write_request {
+  uv_write_t request;
+  size_t length;
+  char data[];
+};
+
+static void on_written(uv_write_t *request, int status) {
+  struct write_request *w = (struct write_request *)request;
+  struct stream *s = (struct stream *)request->handle;
+  s->queued -= w->length;
+  free(w);
+  if (s->closed) return;
+  s->active_at = uv_now(s->shared->loop);
+  if (status < 0) {
+    ended(s, status);
+  } else if (s->queued == 0 && s->relay) {
+    relay_drained(s->relay, s);
+  }
+}
+
+bool stream_write(struct stream *s, const uint8_t *data, size_t length) {
+  if (s->closed || s->finishing) return false;
+  if (length == 0) return true;
+  if (s->queued == 0) {
+    uv_buf_t buffer = uv_buf_init((char *)data, (unsigned)length);
+    int written = uv_try_write(&s->uv.stream, &buffer, 1);
+    if (written < 0 && written != UV_EAGAIN) return false;
+    if (written > 0) {
+      s->active_at = uv_now(s->shared->loop);
+      if ((size_t)written == length) return true;
+      data += written;
+      length -= (size_t)written;
+    }
+  }
+  struct write_request *w = malloc(sizeof *w + length);
+  if (!w) return false;
+  w->length = length;
+  memcpy(w->data, data, length);
+  uv_buf_t buffer = uv_buf_init(w->data, (unsigned)length);
+  if (uv_write(&w->request, &s->uv.stream, &buffer, 1, on_written) != 0) {
+    free(w);
+    return false;
+  }
+  s->queued += length;
+  return true;
+}

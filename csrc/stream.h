@@ -1,0 +1,86 @@
+/* One endpoint of a conversation on luv's loop: a TCP or unix socket, its write queue, its time-out, and its owner.
+ *
+ * The owner is a Lua table; what happens to the stream is told to it by calling one of its methods (see stream.c).
+ * A stream delivers whole packets to its owner until a relay (relay.c) takes its bytes over. */
+#ifndef MYSQL_STREAM_H
+#define MYSQL_STREAM_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <uv.h>
+
+#include "packet.h"
+
+struct relay;
+
+enum { STREAM_READ_BUFFER = 256 * 1024 };
+
+/* What all streams of a Lua state share. */
+struct stream_loop {
+  lua_State *L;
+  uv_loop_t *loop;
+  char *read_buffer; /* one for all: what a read brings is used up before the next read */
+};
+
+/* Bytes that cannot be used up yet. */
+struct input {
+  uint8_t *data;
+  size_t length;
+  size_t capacity;
+};
+
+bool input_append(struct input *in, const uint8_t *data, size_t length);
+void input_consume(struct input *in, size_t length); /* gives the memory back when nothing is left */
+void input_free(struct input *in);
+
+struct stream {
+  union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+  } uv; /* first, so that a handle is its stream; luv looks at handle->data, which stays NULL */
+  uv_timer_t timer;
+  struct stream_loop *shared;
+  struct relay *relay; /* takes the bytes, instead of the owner */
+  struct input input;  /* packet mode: the beginning of a packet */
+  uint64_t active_at;  /* loop time in ms of the last byte read or written */
+  uint64_t idle_limit; /* ms, 0 = none */
+  size_t queued;       /* bytes that the kernel has not taken yet */
+  size_t packet_limit; /* packet mode: the longest payload allowed */
+  uint8_t open_handles;
+  bool reading;
+  bool packets;   /* packet mode */
+  bool finishing; /* closes once the queue is empty */
+  bool closed;
+};
+
+/* Writes bytes, or queues what the kernel does not take. False if the stream is closed or broken. */
+bool stream_write(struct stream *s, const uint8_t *data, size_t length);
+void stream_pause(struct stream *s);
+bool stream_resume(struct stream *s);
+/* Tells the peer that nothing comes after what is queued; reading goes on. */
+void stream_end_writing(struct stream *s);
+/* Closes once everything queued has been written, or after a few seconds. */
+void stream_finish(struct stream *s);
+void stream_close(struct stream *s);
+/* Nothing read or written for so many ms: on_timeout or relay_timeout. 0: never. */
+void stream_set_timeout(struct stream *s, uint64_t ms);
+
+/* Pushes the owner and its method, ready for arguments; stream_call calls it (results: nresults values, or none and
+ * false if it failed, which has been reported then). */
+bool stream_push_method(struct stream *s, const char *method);
+bool stream_call(struct stream *s, int arguments, int results);
+/* Pushes the stream's own userdata, which must be open. */
+void stream_push(struct stream *s);
+struct stream *stream_check(lua_State *L, int index);
+
+/* What the module registers under these addresses in Lua's registry. */
+extern const char stream_anchors_key, stream_on_error_key, stream_traceback_key;
+void stream_push_registered(lua_State *L, const char *key);
+/* nil, "ENAME: text", "ENAME", as luv does; returns 3. */
+int stream_push_failure(lua_State *L, int status);
+/* Calls the owner's `method`(stream [, message, code]). */
+void stream_tell_owner(struct stream *s, const char *method, int status);
+
+#endif

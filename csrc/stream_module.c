@@ -1,0 +1,390 @@
+/* Lua module mysql.stream: see stream.h for what a stream is, relay.h for relay().
+ *
+ * A stream's owner is told what happens by methods of its own:
+ *   owner:on_connection(listener, stream)        a listener accepted a client; the listener's owner owns it at first
+ *   owner:on_connect(stream, message, code)      a connect() ended; message is nil if it succeeded
+ *   owner:on_packet(stream, payload, sequence)   a whole packet, in packet mode
+ *   owner:on_end(stream, message, code)          the peer has closed (message nil) or failed; the stream is closed
+ *   owner:on_timeout(stream)                     nothing moved for as long as timeout() said
+ * An error in one of them goes to the function given to on_error(), and the loop goes on. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <luv/luv.h>
+
+#include "relay.h"
+#include "stream.h"
+
+#define STREAM_TYPE "mysql.stream"
+
+enum { KEEPALIVE_SECONDS = 60 }; /* a peer whose machine has gone is noticed after this and some probes */
+
+static const char shared_key = 0;
+
+/* --- making streams ---------------------------------------------------------------------------------------- */
+
+static struct stream_loop *shared_of(lua_State *L) {
+  stream_push_registered(L, &shared_key);
+  struct stream_loop *shared = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return shared;
+}
+
+/* A new stream on the stack, owned by the table at index `owner`. */
+static struct stream *new_stream(lua_State *L, int owner, bool local) {
+  struct stream_loop *shared = shared_of(L);
+  stream_push_registered(L, &stream_anchors_key);
+  struct stream *s = lua_newuserdata(L, sizeof *s);
+  memset(s, 0, sizeof *s);
+  s->shared = shared;
+  s->closed = true; /* until its handles exist */
+  luaL_getmetatable(L, STREAM_TYPE);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, owner);
+  lua_setfenv(L, -2);
+  lua_pushlightuserdata(L, s);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, -4);
+  lua_remove(L, -2);
+  int status = local ? uv_pipe_init(shared->loop, &s->uv.pipe, 0) : uv_tcp_init(shared->loop, &s->uv.tcp);
+  if (status == 0) status = uv_timer_init(shared->loop, &s->timer);
+  if (status != 0) luaL_error(L, "cannot make a socket handle: %s", uv_strerror(status));
+  s->open_handles = 2;
+  s->closed = false;
+  return s;
+}
+
+static void tune(struct stream *s) {
+  if (s->uv.handle.type != UV_TCP) return;
+  uv_tcp_nodelay(&s->uv.tcp, 1);
+  uv_tcp_keepalive(&s->uv.tcp, 1, KEEPALIVE_SECONDS);
+}
+
+static void on_connection(uv_stream_t *handle, int status) {
+  struct stream *listener = (struct stream *)handle;
+  lua_State *L = listener->shared->L;
+  if (status < 0 || !stream_push_method(listener, "on_connection")) return;
+  stream_push(listener);
+  int owner = lua_gettop(L) - 1;
+  struct stream *s = new_stream(L, owner, handle->type == UV_NAMED_PIPE);
+  if (uv_accept(handle, &s->uv.stream) != 0) {
+    stream_close(s);
+    lua_settop(L, owner - 3);
+    return;
+  }
+  tune(s);
+  if (!stream_call(listener, 2, 0)) stream_close(s);
+}
+
+static void on_connected(uv_connect_t *request, int status) {
+  struct stream *s = (struct stream *)request->handle;
+  free(request);
+  if (s->closed) return;
+  if (status == 0) tune(s);
+  stream_tell_owner(s, "on_connect", status);
+  if (status != 0) stream_close(s);
+}
+
+struct stream *stream_check(lua_State *L, int index) {
+  return luaL_checkudata(L, index, STREAM_TYPE);
+}
+
+static int parse_address(lua_State *L, int index, struct sockaddr_storage *address) {
+  const char *ip = luaL_checkstring(L, index);
+  int port = luaL_checkint(L, index + 1);
+  luaL_argcheck(L, port >= 0 && port <= 65535, index + 1, "a port is a number from 0 to 65535");
+  if (uv_ip4_addr(ip, port, (struct sockaddr_in *)address) == 0) return 0;
+  return uv_ip6_addr(ip, port, (struct sockaddr_in6 *)address);
+}
+
+/* stream.connect(owner, ip, port) or stream.connect(owner, path): begins to connect.
+ * Result: the stream, whose owner gets on_connect; or nil, message, code. */
+static int connect_stream(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  bool local = lua_isnoneornil(L, 3);
+  const char *path = luaL_checkstring(L, 2);
+  struct sockaddr_storage address;
+  if (!local) {
+    int status = parse_address(L, 2, &address);
+    if (status != 0) return stream_push_failure(L, status);
+  }
+  struct stream *s = new_stream(L, 1, local);
+  uv_connect_t *request = malloc(sizeof *request);
+  int status = request ? 0 : UV_ENOMEM;
+  if (request && local)
+    uv_pipe_connect(request, &s->uv.pipe, path, on_connected);
+  else if (request)
+    status = uv_tcp_connect(request, &s->uv.tcp, (struct sockaddr *)&address, on_connected);
+  if (status == 0) return 1;
+  free(request);
+  stream_close(s);
+  return stream_push_failure(L, status);
+}
+
+/* A socket file that nobody listens on any more is in the way of a new listener: removes it. */
+static void remove_stale_socket(const char *path) {
+  struct stat st;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (stat(path, &st) != 0 || !S_ISSOCK(st.st_mode) || strlen(path) >= sizeof address.sun_path) return;
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED) unlink(path);
+  close(fd);
+}
+
+/* stream.listen(owner, ip, port, backlog) or stream.listen(owner, path, nil, backlog).
+ * Result: the listening stream, whose owner gets on_connection; or nil, message, code. */
+static int listen_stream(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  bool local = lua_isnoneornil(L, 3);
+  const char *path = luaL_checkstring(L, 2);
+  int backlog = luaL_checkint(L, 4);
+  struct sockaddr_storage address;
+  if (!local) {
+    int status = parse_address(L, 2, &address);
+    if (status != 0) return stream_push_failure(L, status);
+  }
+  struct stream *s = new_stream(L, 1, local);
+  int status;
+  if (local) {
+    remove_stale_socket(path);
+    status = uv_pipe_bind(&s->uv.pipe, path);
+    /* like a server's own socket: who may log in is decided by the login */
+    if (status == 0) status = uv_pipe_chmod(&s->uv.pipe, UV_READABLE | UV_WRITABLE);
+  } else {
+    status = uv_tcp_bind(&s->uv.tcp, (struct sockaddr *)&address, 0);
+  }
+  if (status == 0) status = uv_listen(&s->uv.stream, backlog, on_connection);
+  if (status == 0) return 1;
+  stream_close(s);
+  return stream_push_failure(L, status);
+}
+
+/* --- methods ----------------------------------------------------------------------------------------------- */
+
+static int push_status(lua_State *L, bool ok) {
+  if (!ok) return stream_push_failure(L, UV_EPIPE);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* stream:read_packets(limit): from now on the owner gets on_packet; a payload of more than `limit` bytes ends the
+ * stream with EMSGSIZE. Result: true, or nil, message, code. */
+static int read_packets(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  s->packet_limit = (size_t)luaL_checknumber(L, 2);
+  s->packets = true;
+  return push_status(L, stream_resume(s));
+}
+
+/* stream:send(payload, sequence): writes a payload in packets of its own.
+ * Result: the sequence number that follows, or nil, message, code. */
+static int send_packet(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  size_t left;
+  const uint8_t *payload = (const uint8_t *)luaL_checklstring(L, 2, &left);
+  uint8_t sequence = (uint8_t)luaL_checkint(L, 3);
+  uint8_t small[1024];
+  for (;;) {
+    uint32_t length = left < PACKET_MAX_PAYLOAD ? (uint32_t)left : PACKET_MAX_PAYLOAD;
+    uint8_t *end = store_header(small, length, sequence++);
+    bool ok;
+    if (length <= sizeof small - PACKET_HEADER_SIZE) { /* one write for header and payload */
+      memcpy(end, payload, length);
+      ok = stream_write(s, small, length + PACKET_HEADER_SIZE);
+    } else {
+      ok = stream_write(s, small, PACKET_HEADER_SIZE) && stream_write(s, payload, length);
+    }
+    if (!ok) return push_status(L, false);
+    payload += length;
+    left -= length;
+    if (length < PACKET_MAX_PAYLOAD) break;
+  }
+  lua_pushinteger(L, sequence);
+  return 1;
+}
+
+/* stream:write(bytes): result true, or nil, message, code. */
+static int write_bytes(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  size_t length;
+  const char *data = luaL_checklstring(L, 2, &length);
+  return push_status(L, stream_write(s, (const uint8_t *)data, length));
+}
+
+/* stream:finish(): closes when everything has been written. The owner hears no more of it. */
+static int finish(lua_State *L) {
+  stream_finish(stream_check(L, 1));
+  return 0;
+}
+
+/* stream:close(): closes at once. The owner hears no more of it. */
+static int close_now(lua_State *L) {
+  stream_close(stream_check(L, 1));
+  return 0;
+}
+
+/* stream:timeout(seconds): the owner gets on_timeout when no byte was read or written for so long; nil or 0: never. */
+static int timeout(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  lua_Number seconds = luaL_optnumber(L, 2, 0);
+  if (!s->closed && !s->finishing) stream_set_timeout(s, seconds > 0 ? (uint64_t)(seconds * 1000 + 0.5) : 0);
+  return 0;
+}
+
+/* stream:owner([table]): who is told of events; with an argument, who is from now on. */
+static int owner(lua_State *L) {
+  stream_check(L, 1);
+  if (!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_pushvalue(L, 2);
+    lua_setfenv(L, 1);
+  }
+  lua_getfenv(L, 1);
+  return 1;
+}
+
+static int push_socket_name(lua_State *L, struct stream *s, bool peer) {
+  char text[256];
+  if (s->uv.handle.type == UV_NAMED_PIPE) {
+    size_t length = sizeof text;
+    int status =
+        peer ? uv_pipe_getpeername(&s->uv.pipe, text, &length) : uv_pipe_getsockname(&s->uv.pipe, text, &length);
+    if (status != 0) return stream_push_failure(L, status);
+    lua_pushlstring(L, text, length);
+    return 1;
+  }
+  struct sockaddr_storage address;
+  int size = sizeof address;
+  int status = peer ? uv_tcp_getpeername(&s->uv.tcp, (struct sockaddr *)&address, &size)
+                    : uv_tcp_getsockname(&s->uv.tcp, (struct sockaddr *)&address, &size);
+  if (status != 0) return stream_push_failure(L, status);
+  bool v6 = address.ss_family == AF_INET6;
+  if (v6)
+    uv_ip6_name((struct sockaddr_in6 *)&address, text, sizeof text);
+  else
+    uv_ip4_name((struct sockaddr_in *)&address, text, sizeof text);
+  int port = ntohs(v6 ? ((struct sockaddr_in6 *)&address)->sin6_port : ((struct sockaddr_in *)&address)->sin_port);
+  lua_pushfstring(L, v6 ? "[%s]:%d" : "%s:%d", text, port);
+  lua_pushstring(L, text);
+  lua_pushinteger(L, port);
+  return 3;
+}
+
+/* stream:address("peer" or "local"): "ip:port", ip, port; the path alone of a unix socket ("" if it has none);
+ * or nil, message, code. */
+static int address(lua_State *L) {
+  static const char *const ends[] = {"local", "peer", NULL};
+  struct stream *s = stream_check(L, 1);
+  int end = luaL_checkoption(L, 2, NULL, ends);
+  return s->closed ? stream_push_failure(L, UV_ENOTCONN) : push_socket_name(L, s, end == 1);
+}
+
+/* stream.on_error(handler): handler(traceback) is called when an owner's method fails. */
+static int on_error(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_pushlightuserdata(L, (void *)&stream_on_error_key);
+  lua_pushvalue(L, 1);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+/* Only a closed stream is collected while Lua runs; at the end of a Lua state luv runs the loop until all is closed. */
+static int collect(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  if (s->closed) return 0;
+  s->closed = true;
+  input_free(&s->input);
+  uv_close(&s->uv.handle, NULL);
+  uv_close((uv_handle_t *)&s->timer, NULL);
+  return 0;
+}
+
+static int to_string(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  if (s->closed) {
+    lua_pushliteral(L, "mysql.stream (closed)");
+  } else if (push_socket_name(L, s, true) == 1) {
+    lua_pushfstring(L, "mysql.stream (unix socket %s)", lua_tostring(L, -1));
+  } else {
+    const char *name = lua_tostring(L, -3);
+    lua_pushfstring(L, "mysql.stream (%s)", name ? name : "not connected");
+  }
+  return 1;
+}
+
+static int collect_shared(lua_State *L) {
+  struct stream_loop *shared = lua_touserdata(L, 1);
+  free(shared->read_buffer);
+  shared->read_buffer = NULL;
+  return 0;
+}
+
+static int traceback(lua_State *L) {
+  lua_getfield(L, LUA_GLOBALSINDEX, "debug");
+  if (!lua_istable(L, -1)) return lua_pop(L, 1), 1;
+  lua_getfield(L, -1, "traceback");
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 2);
+  lua_call(L, 2, 1);
+  return 1;
+}
+
+static void register_value(lua_State *L, const char *key) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_insert(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+LUA_MODULE luaopen_mysql_stream(lua_State *L) {
+  static const luaL_Reg methods[] = {{"read_packets", read_packets},
+                                     {"send", send_packet},
+                                     {"write", write_bytes},
+                                     {"finish", finish},
+                                     {"close", close_now},
+                                     {"timeout", timeout},
+                                     {"owner", owner},
+                                     {"address", address},
+                                     {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"connect", connect_stream}, {"listen", listen_stream}, {"on_error", on_error}, {NULL, NULL}};
+
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "luv"); /* the loop is luv's */
+  lua_call(L, 1, 0);
+
+  struct stream_loop *shared = lua_newuserdata(L, sizeof *shared);
+  shared->L = luv_state(L);
+  shared->loop = luv_loop(L);
+  shared->read_buffer = malloc(STREAM_READ_BUFFER);
+  if (!shared->read_buffer) return luaL_error(L, "not enough memory for the read buffer");
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, collect_shared);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  register_value(L, &shared_key);
+  lua_newtable(L);
+  register_value(L, &stream_anchors_key);
+  lua_pushcfunction(L, traceback);
+  register_value(L, &stream_traceback_key);
+
+  luaL_newmetatable(L, STREAM_TYPE);
+  lua_pushcfunction(L, collect);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, to_string);
+  lua_setfield(L, -2, "__tostring");
+  lua_newtable(L);
+  luaL_register(L, NULL, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+
+  lua_newtable(L);
+  luaL_register(L, NULL, functions);
+  relay_open(L);
+  return 1;
+}

@@ -1,0 +1,230 @@
+-- The public API:
+--
+--   local mysql_proxy = require "mysql-proxy"
+--   local proxy = assert(mysql_proxy.new { proxy_address = { "127.0.0.1:4040" },
+--                                          proxy_backend_addresses = { "127.0.0.1:3306" } })
+--   proxy:listen(function(ok, message) ... end)
+--   require("luv").run()
+--
+-- It runs on luv's loop, beside whatever else a program does there. The host binary uses nothing else.
+
+local proto = require "mysql.proto"
+local stream = require "mysql.stream"
+local uv = require "luv"
+
+local address = require "mysql-proxy.address"
+local backends = require "mysql-proxy.backends"
+local logs = require "mysql-proxy.log"
+local read_only_port = require "mysql-proxy.read_only_port"
+local session = require "mysql-proxy.session"
+
+local BACKLOG = 1024
+
+---@class ProxyOptions
+---@field proxy_address? string[] where clients connect; default 127.0.0.1:4040
+---@field proxy_backend_addresses? string[] the servers; default 127.0.0.1:3306
+---@field proxy_read_only_address? string[] where clients connect who may only read; default none
+---@field proxy_read_only_address_given? boolean false: if that address is in use the proxy does without
+---@field proxy_read_only_backend_addresses? string[] the servers of those clients; default the others
+---@field proxy_connect_timeout? number seconds until a server counts as down; default 2
+---@field proxy_read_timeout? number seconds that a session may be idle; default 28800
+---@field proxy_write_timeout? number seconds that a side may take no byte; default 28800
+---@field login_timeout? number seconds between two packets of a login; default 10
+---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
+---@field max_connections? integer clients at once, 0 for any number; default 10000
+---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
+
+---@class Proxy
+---@field backends Backends
+---@field session_count integer
+local Proxy = {}
+Proxy.__index = Proxy
+
+local Port = {} -- a listening port; owner of its listening stream
+Port.__index = Port
+
+local M = {}
+
+local function default(value, otherwise)
+  if value == nil then
+    return otherwise
+  end
+  return value
+end
+
+--- A proxy that does not listen yet.
+---@param options ProxyOptions
+---@return Proxy|nil, string|nil message
+function M.new(options)
+  local self = setmetatable({
+    log = options.log or logs.new({}),
+    connect_timeout = default(options.proxy_connect_timeout, 2),
+    login_timeout = default(options.login_timeout, 10),
+    login_packet_limit = default(options.login_packet_limit, 256 * 1024),
+    max_connections = default(options.max_connections, 10000),
+    relay_options = {
+      read_timeout = default(options.proxy_read_timeout, 28800),
+      write_timeout = default(options.proxy_write_timeout, 28800),
+    },
+    sessions = {},
+    session_count = 0,
+    listeners = {},
+    ports = {},
+  }, Proxy)
+  stream.on_error(function(trace)
+    self.log:critical("error in a callback", trace)
+  end)
+
+  self.backends = backends.new(self.log)
+  for _, text in ipairs(options.proxy_backend_addresses or { "127.0.0.1:3306" }) do
+    local ok, message = self.backends:add(text, backends.READ_WRITE)
+    if not ok then
+      return nil, message
+    end
+  end
+  for _, text in ipairs(options.proxy_read_only_backend_addresses or {}) do
+    local ok, message = self.backends:add(text, backends.READ_ONLY)
+    if not ok then
+      return nil, message
+    end
+  end
+
+  local readers = self.backends:has(backends.READ_ONLY) and backends.READ_ONLY or backends.READ_WRITE
+  local ok, message = self:add_ports(options.proxy_address or { "127.0.0.1:4040" }, {
+    kind = "proxy", required = true, backend_type = backends.READ_WRITE,
+  })
+  if ok then
+    ok, message = self:add_ports(options.proxy_read_only_address or {}, {
+      kind = "read-only proxy",
+      required = options.proxy_read_only_address_given ~= false,
+      backend_type = readers,
+      hooks = read_only_port,
+    })
+  end
+  if not ok then
+    return nil, message
+  end
+  return self
+end
+
+function Proxy:add_ports(texts, template)
+  for _, text in ipairs(texts) do
+    local parsed, message = address.parse(text, 3306, true)
+    if not parsed then
+      return nil, message
+    end
+    self.ports[#self.ports + 1] = setmetatable({
+      proxy = self,
+      address = text,
+      parsed = parsed,
+      kind = template.kind,
+      required = template.required,
+      backend_type = template.backend_type,
+      hooks = template.hooks,
+    }, Port)
+  end
+  return true
+end
+
+--- Opens all ports, or none.
+---@param callback fun(ok: true|nil, message: string|nil)
+function Proxy:listen(callback)
+  local index = 0
+  local function next_port()
+    index = index + 1
+    local port = self.ports[index]
+    if not port then
+      return callback(true)
+    end
+    port:listen(function(ok, message)
+      if not ok and port.required then
+        self:close()
+        return callback(nil, message)
+      elseif not ok then
+        self.log:warning(message .. "; going on without the " .. port.kind .. " port")
+      end
+      next_port()
+    end)
+  end
+  next_port()
+end
+
+function Port:listen(callback)
+  address.resolve(self.parsed, function(failure, places)
+    if failure then
+      return callback(nil, ("cannot resolve %s: %s"):format(self.address, failure))
+    end
+    for _, place in ipairs(places) do
+      local listener, message, code = stream.listen(self, place.path or place.ip, place.port, BACKLOG)
+      if not listener then
+        local reason = code == "EADDRINUSE" and "Address already in use (98)" or message
+        return callback(nil, ("bind(%s) failed: %s"):format(self.address, reason))
+      end
+      table.insert(self.proxy.listeners, listener)
+      self.proxy.log:message(("%s listening on port %s"):format(self.kind, (listener:address("local"))))
+    end
+    callback(true)
+  end)
+end
+
+function Port:on_connection(_, client)
+  local proxy = self.proxy
+  if proxy.max_connections > 0 and proxy.session_count >= proxy.max_connections then
+    proxy.log:warning(("refused a client: max-connections is %d"):format(proxy.max_connections))
+    client:send(proto.to_err_packet({ errcode = 1040, errmsg = "Too many connections", protocol_41 = false }), 0)
+    return client:finish()
+  end
+  proxy.session_count = proxy.session_count + 1
+  local new = session.new(proxy, self, client)
+  if new.state ~= "close" then
+    proxy.sessions[new] = true
+  end
+end
+
+function Proxy:session_ended(ended)
+  self.sessions[ended] = nil
+  self.session_count = self.session_count - 1
+  if self.session_count == 0 and self.on_idle then
+    self.on_idle()
+  end
+end
+
+function Proxy:stop_listening()
+  for _, listener in ipairs(self.listeners) do
+    listener:close()
+  end
+  self.listeners = {}
+end
+
+--- Stops listening, lets running commands end, then closes all.
+---@param seconds number how long they may take
+---@param callback fun() when no session is left
+function Proxy:shutdown(seconds, callback)
+  self:stop_listening()
+  self.shutting_down = true
+  local timer = uv.new_timer()
+  self.on_idle = function()
+    self.on_idle = nil
+    timer:close()
+    callback()
+  end
+  timer:start(math.floor(seconds * 1000), 0, function()
+    self:close()
+  end)
+  for open in pairs(self.sessions) do
+    open:close_when_idle()
+  end
+  if self.session_count == 0 and self.on_idle then
+    self.on_idle()
+  end
+end
+
+--- Closes all ports and sessions at once.
+function Proxy:close()
+  self:stop_listening()
+  for open in pairs(self.sessions) do
+    open:close("the proxy closes")
+  end
+end
+
+return M

@@ -1,0 +1,176 @@
+--- The log: lines of the form `YYYY-MM-DD HH:MM:SS: (level) text`, on standard error or appended to a file.
+-- Needs no luv: it is opened before the daemon forks.
+
+local process = require("mysql-proxy.process")
+
+local LEVELS = { "error", "critical", "warning", "message", "info", "debug" } -- most important first
+local FILE_MODE = "0660" -- less the umask
+local MOST_REPEATS = 100
+local LONGEST_SILENCE = 30 -- seconds that repeats may go unreported
+
+local RANK = {}
+for rank, level in ipairs(LEVELS) do
+  RANK[level] = rank
+end
+
+local log = { LEVELS = LEVELS }
+
+---@class mysql_proxy.log
+---@field path string? of the file; nil for standard error
+---@field error fun(self, text: string, traceback: string?)
+---@field critical fun(self, text: string, traceback: string?)
+---@field warning fun(self, text: string, traceback: string?)
+---@field message fun(self, text: string, traceback: string?)
+---@field info fun(self, text: string, traceback: string?)
+---@field debug fun(self, text: string, traceback: string?)
+local Log = {}
+Log.__index = Log
+
+function Log:__tostring()
+  return ("mysql-proxy.log (%s to %s)"):format(self.level, self.path or "standard error")
+end
+
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function escape(char)
+  return ESCAPES[char] or ("\\x%02x"):format(char:byte())
+end
+
+-- What came from the network may not start a line of its own or talk to a terminal.
+local function to_line(text, traceback)
+  local line = text:gsub("%c", escape)
+  if traceback then
+    for part in traceback:gmatch("[^\n]+") do
+      line = line .. "\n\t" .. part:gsub("^\t", ""):gsub("%c", escape)
+    end
+  end
+  return line
+end
+
+function Log:_write(level, line)
+  local now = os.time()
+  if now ~= self.stamped_at then
+    self.stamped_at = now
+    self.stamp = os.date("%Y-%m-%d %H:%M:%S", now)
+  end
+  -- In one write, and at once. If it cannot be written there is nobody to tell.
+  self.file:write(("%s: (%s) %s\n"):format(self.stamp, level, line))
+  self.file:flush()
+end
+
+function Log:_report_repeats()
+  if self.repeats > 0 then
+    self:_write(self.last_level, ("last message repeated %d times"):format(self.repeats))
+    self.repeats = 0
+  end
+end
+
+function Log:_log(level, text, traceback)
+  if not self.file then
+    return
+  end
+  local line = to_line(text, traceback)
+  if line == self.last_line and level == self.last_level then
+    self.repeats = self.repeats + 1
+    if self.repeats > MOST_REPEATS or os.time() - self.written_at > LONGEST_SILENCE then
+      self:_report_repeats()
+      self.written_at = os.time()
+    end
+    return
+  end
+  self:_report_repeats()
+  self:_write(level, line)
+  self.last_line, self.last_level, self.written_at = line, level, os.time()
+end
+
+local writers = {}
+for _, level in ipairs(LEVELS) do
+  writers[level] = function(self, text, traceback)
+    self:_log(level, text, traceback)
+  end
+end
+
+local function ignore() end
+
+--- Whether lines of this level are written: to ask before composing a text that is costly to make.
+---@param level string
+---@return boolean
+function Log:enabled(level)
+  return RANK[level] <= RANK[self.level]
+end
+
+local function open_file(path)
+  local ok, err = process.create_file(path, FILE_MODE)
+  local file
+  if ok then
+    file, err = io.open(path, "ae") -- e: not for child processes
+  end
+  if not file then
+    return nil, ("can't open log-file '%s': %s"):format(path, err)
+  end
+  file:setvbuf("full") -- flushed after each line, so that a line is one write
+  return file
+end
+
+--- Goes on in a new file of the same name, after the old one has been renamed. Standard error stays as it is.
+---@return true?
+---@return string? message why not; the old file is still in use then
+function Log:reopen()
+  if not self.path then
+    return true
+  end
+  local file, err = open_file(self.path)
+  if not file then
+    return nil, err
+  end
+  self:_report_repeats()
+  self.last_line = nil
+  if self.file then
+    self.file:close()
+  end
+  self.file = file
+  return true
+end
+
+--- Writes what is outstanding. Nothing is logged afterwards.
+function Log:close()
+  if not self.file then
+    return
+  end
+  self:_report_repeats()
+  if self.path then
+    self.file:close()
+  end
+  self.file = nil
+end
+
+--- Opens a log.
+--- Each level has a method of its name, `log:warning(text [, traceback])`: control characters of the text are escaped,
+--- so that it stays one line; the lines of a traceback follow, indented by a tab. Equal lines in succession are counted
+--- instead of written (`last message repeated N times`).
+---@param settings { level: string?, file: string? } level: the least important that is written (default critical);
+---       file: path (default: standard error)
+---@return mysql_proxy.log?
+---@return string? message why the file cannot be opened
+function log.new(settings)
+  local level = settings.level or "critical"
+  if not RANK[level] then
+    error(("bad log level '%s' (one of %s expected)"):format(tostring(level), table.concat(LEVELS, ", ")), 2)
+  end
+  local self = setmetatable({ level = level, path = settings.file, repeats = 0 }, Log)
+  for _, name in ipairs(LEVELS) do
+    self[name] = self:enabled(name) and writers[name] or ignore
+  end
+  if not settings.file then
+    self.file = io.stderr
+    return self
+  end
+  local err
+  self.file, err = open_file(settings.file)
+  if not self.file then
+    return nil, err
+  end
+  return self
+end
+
+return log

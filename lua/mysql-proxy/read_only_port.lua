@@ -1,0 +1,60 @@
+-- What the port for readers asks of a session: every statement is looked at before it goes to a server, and the server
+-- is told too. It is told on a read-only replica as well: there a privileged user could write otherwise.
+
+local proto = require "mysql.proto"
+
+local read_only = require "mysql-proxy.read_only"
+
+local COM_QUERY, COM_CHANGE_USER, COM_STMT_PREPARE, COM_RESET_CONNECTION = 3, 17, 22, 31
+local BARRED = { errcode = 1290, sqlstate = "HY000" }
+
+local M = { watched = {} }
+
+-- What can never write and is frequent passes without a look.
+local UNWATCHED = { [1] = true, [14] = true, [23] = true, [24] = true, [25] = true, [26] = true, [28] = true }
+for command = 0, 255 do
+  if not UNWATCHED[command] then
+    table.insert(M.watched, command)
+  end
+end
+
+local function tell_server(session)
+  session.relay:inject(string.char(COM_QUERY) .. "SET SESSION TRANSACTION READ ONLY")
+end
+
+local function refusal(reason)
+  BARRED.errmsg = "The MySQL Proxy is running with the read-only port so it cannot execute this statement: " .. reason
+  return proto.to_err_packet(BARRED)
+end
+
+function M.begin_queries(session)
+  tell_server(session)
+end
+
+--- COM_CHANGE_USER and COM_RESET_CONNECTION make the session one that may write again: it is told anew.
+function M.read_query(_, relay, packet)
+  local command = packet:byte()
+  if command == COM_QUERY or command == COM_STMT_PREPARE then
+    local ok, reason = read_only.check(packet:sub(2))
+    if not ok then
+      return relay:reply(refusal(reason))
+    end
+  elseif command == COM_CHANGE_USER or command == COM_RESET_CONNECTION then
+    return relay:forward(true)
+  elseif not read_only.command_allowed(command) then
+    return relay:reply(refusal(("command %d"):format(command)))
+  end
+  return relay:forward()
+end
+
+function M.read_query_result(session, error, packets)
+  if not packets then
+    if error == 0 then
+      tell_server(session)
+    end
+  elseif error ~= 0 then
+    session:protocol_error("server", ("refused SET SESSION TRANSACTION READ ONLY with error %d"):format(error))
+  end
+end
+
+return M

@@ -1,0 +1,113 @@
+local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+local servers = require "spec.support.server"
+
+for _, server in ipairs(servers.all()) do
+  describe("backends, " .. server.name, function()
+    local proxy
+
+    after_each(function()
+      if proxy then
+        proxy:stop()
+      end
+    end)
+
+    local function client(statement)
+      local program, args = server:client()
+      for _, arg in ipairs(server:login(proxy.port)) do
+        args[#args + 1] = arg
+      end
+      for _, arg in ipairs { "-N", "-B", "-e", statement or "SELECT 1" } do
+        args[#args + 1] = arg
+      end
+      -- the MariaDB client does not believe an error that comes before TLS
+      table.insert(args, server.flavour == "mysql" and "--get-server-public-key" or "--skip-ssl")
+      return process.run(program, args)
+    end
+
+    it("get clients in turn", function()
+      local other = servers.start(server.flavour, { "--server-id=2" })
+      proxy = proxies.start { server, other }
+      local seen = {}
+      for i = 1, 4 do
+        local _, output = client("SELECT @@port")
+        seen[i] = tonumber(output)
+      end
+      assert.same({ server.port, other.port, server.port, other.port }, seen)
+      other:stop()
+    end)
+
+    it("that refuse are marked down with a warning, and clients go to one that is up", function()
+      local closed = process.free_port()
+      proxy = proxies.start { "127.0.0.1:" .. closed, server }
+      for _ = 1, 3 do
+        local code, output = client("SELECT @@port")
+        assert.equal(0, code)
+        assert.equal(server.port, tonumber(output))
+      end
+      local log = proxy:log()
+      assert.truthy(log:find(("connect(127.0.0.1:%d) failed: ECONNREFUSED"):format(closed), 1, true))
+      assert.truthy(log:find(
+        ("(critical) connecting to backend (127.0.0.1:%d) failed, marking it as down for ..."):format(closed), 1, true))
+      local _, failures = log:gsub("connect%(%S+%) failed", "")
+      assert.equal(1, failures)
+    end)
+
+    it("that hang are marked down after the connect timeout", function()
+      local stopped = servers.start(server.flavour)
+      proxy = proxies.start({ stopped, server }, { "--proxy-connect-timeout=0.3" })
+      stopped:kill("sigstop")
+      local code, output = client("SELECT @@port")
+      stopped:kill("sigcont")
+      stopped:stop()
+      assert.equal(0, code)
+      assert.equal(server.port, tonumber(output))
+      assert.truthy(proxy:log():find("timed out after 0.30 seconds. Trying another backend.", 1, true))
+    end)
+
+    it("that come back are used again", function()
+      local other = servers.start(server.flavour)
+      proxy = proxies.start { other }
+      other:stop()
+      local code = client()
+      assert.equal(1, code)
+      other:start()
+      local again = process.wait_until(function()
+        return client() == 0
+      end, 15)
+      assert.is_true(again)
+      other:stop()
+    end)
+
+    it("that are all down give the client an error", function()
+      proxy = proxies.start { "127.0.0.1:" .. process.free_port() }
+      local code, _, errors = client()
+      assert.equal(1, code)
+      assert.truthy(errors:find("ERROR 1105 (HY000)", 1, true), errors)
+      assert.truthy(errors:find("(proxy) all backends are down", 1, true), errors)
+      assert.truthy(proxy:log():find("(critical) Cannot connect, all backends are down.", 1, true))
+    end)
+
+    it("refuse clients over --max-connections", function()
+      proxy = proxies.start({ server }, { "--max-connections=1" })
+      local uv = require "luv"
+      local idle, greeted = uv.new_tcp(), false
+      idle:connect("127.0.0.1", proxy.port, function()
+        idle:read_start(function()
+          greeted = true
+        end)
+      end)
+      process.wait_until(function()
+        return greeted
+      end)
+      local code, _, errors = client()
+      assert.equal(1, code)
+      assert.truthy(errors:find("ERROR 1040", 1, true), errors)
+      assert.truthy(errors:find("Too many connections", 1, true), errors)
+      idle:close()
+      assert.is_true(process.wait_until(function()
+        return client() == 0
+      end, 5))
+    end)
+  end)
+end

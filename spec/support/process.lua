@@ -1,0 +1,201 @@
+-- Programs that a spec runs. All live in one temporary folder of the run, and a watcher process ends them and removes
+-- the folder when the run has ended, however it ended.
+
+local uv = require "luv"
+
+local M = {}
+
+local run = {} -- folder and watcher of this run
+
+local function start_watcher()
+  if run.folder then
+    return
+  end
+  run.folder = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/mysql-proxy-spec.XXXXXX"))
+  assert(uv.fs_mkdir(run.folder .. "/pids", tonumber("700", 8)))
+  run.pipe = uv.new_pipe(false)
+  local script = [[
+    cat >/dev/null
+    for pid in $(ls "$0/pids"); do kill -9 "$pid"; done 2>/dev/null
+    while sleep 0.05; do
+      alive=
+      for pid in $(ls "$0/pids"); do kill -0 "$pid" 2>/dev/null && alive=1; done
+      [ "$alive" ] || break
+    done
+    rm -rf "$0"
+  ]]
+  run.watcher = assert(uv.spawn("sh", { args = { "-c", script, run.folder }, stdio = { run.pipe }, detached = true },
+    function() end))
+  run.watcher:unref()
+  run.pipe:unref()
+end
+
+--- The run's temporary folder.
+function M.folder()
+  start_watcher()
+  return run.folder
+end
+
+local counter = 0
+
+--- A name below the run's folder that nothing has yet.
+---@param name string
+function M.path(name)
+  counter = counter + 1
+  return ("%s/%d-%s"):format(M.folder(), counter, name)
+end
+
+--- Runs the loop until `done()` is true.
+---@param done fun(): any
+---@param seconds? number deadline, default 30
+---@return any what done() returned, nil if the deadline passed
+function M.wait_until(done, seconds)
+  local deadline = uv.hrtime() + (seconds or 30) * 1e9
+  local tick = uv.new_timer()
+  tick:start(5, 5, function() end) -- `done` may look at what is no event of the loop
+  local result = done()
+  while not result and uv.hrtime() < deadline do
+    uv.run("once")
+    result = done()
+  end
+  tick:close()
+  return result
+end
+
+function M.read_file(path)
+  local file = io.open(path, "rb")
+  if not file then
+    return ""
+  end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+function M.write_file(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+--- Ends the run: the watcher does the rest. luv 1.44 must not have a handle that is closing when Lua ends.
+function M.finish()
+  if run.folder then
+    run.watcher:close()
+    run.pipe:close()
+  end
+  for _ = 1, 100 do
+    uv.run("nowait")
+  end
+end
+
+local Process = {}
+Process.__index = Process
+
+--- Starts a program whose output goes to files.
+---@param program string
+---@param args string[]
+---@param options? { env: string[], cwd: string, input: string } input: a file's path
+function M.start(program, args, options)
+  options = options or {}
+  start_watcher()
+  local self = setmetatable({ output = M.path("output"), errors = M.path("errors") }, Process)
+  local mode = tonumber("600", 8)
+  local out = assert(uv.fs_open(self.output, "w", mode))
+  local err = assert(uv.fs_open(self.errors, "w", mode))
+  local input = options.input and assert(uv.fs_open(options.input, "r", mode))
+  local handle, pid = uv.spawn(program, {
+    args = args, env = options.env, cwd = options.cwd, stdio = { input, out, err },
+  }, function(code, signal)
+    self.code, self.signal = code, signal
+    self.handle:close()
+    os.remove(("%s/pids/%d"):format(run.folder, self.pid))
+  end)
+  uv.fs_close(out)
+  uv.fs_close(err)
+  if input then
+    uv.fs_close(input)
+  end
+  assert(handle, ("cannot start %s: %s"):format(program, tostring(pid)))
+  self.handle, self.pid = handle, pid
+  M.write_file(("%s/pids/%d"):format(run.folder, pid), "")
+  return self
+end
+
+function Process:running()
+  return self.code == nil
+end
+
+function Process:stdout()
+  return M.read_file(self.output)
+end
+
+function Process:stderr()
+  return M.read_file(self.errors)
+end
+
+function Process:kill(signal)
+  if self:running() then
+    uv.process_kill(self.handle, signal or "sigterm")
+  end
+end
+
+--- Waits for its end.
+---@return integer|nil code nil if it still runs
+---@return integer|nil signal
+function Process:wait(seconds)
+  M.wait_until(function()
+    return self.code
+  end, seconds)
+  return self.code, self.signal
+end
+
+function Process:stop(signal, seconds)
+  self:kill(signal)
+  if not self:wait(seconds or 30) then
+    self:kill("sigkill")
+    self:wait(10)
+  end
+end
+
+--- Runs a program to its end.
+---@return integer code, string stdout, string stderr
+function M.run(program, args, options)
+  local process = M.start(program, args, options)
+  local code = process:wait(options and options.seconds or 120)
+  if not code then
+    process:stop("sigkill")
+    error(("%s did not end in time: %s"):format(program, process:stderr()))
+  end
+  local output, errors = process:stdout(), process:stderr()
+  os.remove(process.output)
+  os.remove(process.errors)
+  return code, output, errors
+end
+
+--- A TCP port of 127.0.0.1 that nobody listens on.
+function M.free_port()
+  local socket = uv.new_tcp()
+  assert(socket:bind("127.0.0.1", 0))
+  local port = socket:getsockname().port
+  socket:close()
+  uv.run("nowait")
+  return port
+end
+
+--- Whether somebody listens there.
+function M.accepts(port)
+  local socket, result = uv.new_tcp(), nil
+  socket:connect("127.0.0.1", port, function(err)
+    result = err or "accepted"
+  end)
+  M.wait_until(function()
+    return result
+  end, 2)
+  socket:close()
+  uv.run("nowait")
+  return result == "accepted"
+end
+
+return M
