@@ -20,7 +20,7 @@ local function version_text()
   return table.concat({
     "mysql-proxy " .. process.version,
     "  libuv: " .. (has_luv and uv.version_string() or "not found"),
-    "  LUA: " .. (rawget(_G, "jit") and jit.version or _VERSION),
+    "  LUA: " .. ((rawget(_G, "jit") or {}).version or _VERSION),
     "    package.path: " .. package.path,
     "    package.cpath: " .. package.cpath,
     "-- modules",
