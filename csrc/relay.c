@@ -171,8 +171,9 @@ static void set_reading(struct stream *s, bool wanted) {
 
 void relay_update_reading(struct relay *r) {
   if (r->ended) return;
-  bool hold_client =
-      r->client_done || r->waiting || r->blocked || r->barrier || r->deaf || r->pending_count > PENDING_LIMIT;
+  bool clients_turn = r->uploading || pending_is(r, RESPONSE_AUTH);
+  bool hold_client = r->client_done || r->deaf ||
+                     (!clients_turn && (r->waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
   set_reading(r->client, !hold_client && r->server->queued <= HIGH_WATER);
   set_reading(r->server, r->client->queued <= HIGH_WATER);
 }

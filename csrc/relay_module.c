@@ -136,18 +136,23 @@ static int reply(lua_State *L) {
   return 0;
 }
 
-/* relay:inject(payload): sends the server a command of our own; on_answer gets the answer, the client nothing. */
+/* relay:inject(payload): sends the server a command of our own, in the form that scripts know; on_answer gets the
+ * answer, the client nothing. */
 static int inject(lua_State *L) {
+  static const uint8_t no_attributes[] = {0, 1}; /* no parameters, one set of them */
   struct relay *r = check_relay(L);
   size_t length;
   const uint8_t *payload = (const uint8_t *)luaL_checklstring(L, 2, &length);
-  luaL_argcheck(L, length > 0 && length < PACKET_MAX_PAYLOAD, 2, "a command of 1 byte to 16 MiB expected");
+  luaL_argcheck(L, length > 0 && length < PACKET_MAX_PAYLOAD - 2, 2, "a command of 1 byte to 16 MiB expected");
   if (r->ended) return 0;
-  uint8_t header[PACKET_HEADER_SIZE];
-  store_header(header, (uint32_t)length, 0);
+  bool attributes = payload[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
+  uint8_t begin[PACKET_HEADER_SIZE + 1 + sizeof no_attributes];
+  uint8_t *end = store_header(begin, (uint32_t)(length + (attributes ? sizeof no_attributes : 0)), 0);
+  *end++ = payload[0];
+  if (attributes) end = (uint8_t *)memcpy(end, no_attributes, sizeof no_attributes) + sizeof no_attributes;
   if (!relay_pending_push(r, payload[0], TO_OWNER)) return luaL_error(L, "not enough memory");
-  relay_write_server(r, header, sizeof header);
-  relay_write_server(r, payload, length);
+  relay_write_server(r, begin, (size_t)(end - begin));
+  relay_write_server(r, payload + 1, length - 1);
   relay_update_reading(r);
   return 0;
 }

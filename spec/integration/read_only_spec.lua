@@ -1,0 +1,176 @@
+local proto = require "mysql.proto"
+
+local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+local raw = require "spec.support.raw"
+local servers = require "spec.support.server"
+
+for _, server in ipairs(servers.all()) do
+  describe("the read-only port, " .. server.name, function()
+    local proxy, client
+
+    setup(function()
+      proxy = proxies.start { server }
+      server:sql [[
+        CREATE TABLE IF NOT EXISTS test.ro (a INT);
+        DROP PROCEDURE IF EXISTS test.writes;
+        CREATE PROCEDURE test.writes() INSERT INTO test.ro VALUES (1);
+        DROP FUNCTION IF EXISTS test.sneak;
+      ]]
+      server:sql [[
+        SET GLOBAL log_bin_trust_function_creators = 1;
+      ]]
+      server:sql "delimiter //\n\
+        CREATE FUNCTION test.sneak() RETURNS INT BEGIN INSERT INTO test.ro VALUES (1); RETURN 1; END//"
+    end)
+
+    teardown(function()
+      proxy:stop()
+    end)
+
+    before_each(function()
+      server:sql "TRUNCATE test.ro"
+      client = raw.connect(proxy.read_only_port):login("nopass")
+    end)
+
+    after_each(function()
+      client:close()
+      assert.equal("0", (server:sql("SELECT COUNT(*) FROM test.ro"):match("%d+")))
+    end)
+
+    local function read_rows()
+      local rows, eofs = 0, 0
+      while eofs < 2 do
+        local payload = assert(client:packet())
+        if payload:byte() == 0xfe and #payload < 9 then
+          eofs = eofs + 1
+        elseif eofs == 1 then
+          rows = rows + 1
+        end
+      end
+      return rows
+    end
+
+    local function refused(payload)
+      local err = proto.from_err_packet(payload)
+      assert.equal(1290, err.errcode)
+      assert.equal("HY000", err.sqlstate)
+    end
+
+    local function still_reads()
+      assert.equal("\1", client:query("SELECT 1"))
+      assert.equal(1, read_rows())
+    end
+
+    it("lets a client read", function()
+      still_reads()
+      assert.equal("\1", client:query("SELECT a FROM test.ro"))
+      assert.equal(0, read_rows())
+    end)
+
+    for _, statement in ipairs {
+      "INSERT INTO test.ro VALUES (1)",
+      "/* hidden */ INSERT INTO test.ro VALUES (1)",
+      "/*!50000 INSERT */ INTO test.ro VALUES (1)",
+      "# hidden\nINSERT INTO test.ro VALUES (1)",
+      "WITH x AS (SELECT 1 AS a) UPDATE test.ro SET a = 2",
+      "SELECT * FROM test.ro FOR UPDATE",
+      "SELECT 1 INTO OUTFILE '/tmp/mysql-proxy-must-not-exist'",
+      "CALL test.writes()",
+      "SELECT 1; INSERT INTO test.ro VALUES (1)",
+      "SET SESSION TRANSACTION READ WRITE",
+      "SET @@session.tx_read_only = 0",
+      "SET transaction_read_only = OFF",
+      "START TRANSACTION READ WRITE",
+      "PREPARE s FROM 'INSERT INTO test.ro VALUES (1)'",
+    } do
+      it("refuses with error 1290, and the session lives on: " .. statement:gsub("\n", "\\n"), function()
+        refused((client:query(statement)))
+        still_reads()
+      end)
+    end
+
+    it("refuses to prepare a statement that writes", function()
+      client:send("\22INSERT INTO test.ro VALUES (?)")
+      refused((client:packet()))
+      still_reads()
+    end)
+
+    it("refuses commands that write", function()
+      client:send("\5ro_database") -- COM_CREATE_DB
+      refused((client:packet()))
+      still_reads()
+    end)
+
+    it("has the server refuse what cannot be seen in the text", function()
+      local payload = client:query("SELECT test.sneak()")
+      if payload:byte() ~= 0xff then -- MariaDB notices at the first row
+        repeat
+          payload = client:packet()
+        until payload:byte() == 0xff
+      end
+      assert.equal(1792, proto.from_err_packet(payload).errcode)
+      still_reads()
+    end)
+
+    it("tells the server again after COM_RESET_CONNECTION", function()
+      client:send("\31")
+      assert.equal(0, client:packet():byte())
+      local payload = client:query("SELECT test.sneak()")
+      while payload:byte() ~= 0xff do
+        payload = client:packet()
+      end
+      assert.equal(1792, proto.from_err_packet(payload).errcode)
+    end)
+
+    it("tells the server again after COM_CHANGE_USER", function()
+      client:send("\17nopass\0\0test\0\45\0" .. client.challenge.auth_plugin_name .. "\0")
+      local payload, sequence
+      repeat
+        payload, sequence = client:packet()
+        if payload:byte() == 0xfe then
+          client:send("", sequence + 1)
+        end
+      until payload:byte() == 0
+      payload = client:query("SELECT test.sneak()")
+      while payload:byte() ~= 0xff do
+        payload = client:packet()
+      end
+      assert.equal(1792, proto.from_err_packet(payload).errcode)
+    end)
+
+    it("answers pipelined commands in their order", function()
+      client:send("\14")
+      client:send("\3INSERT INTO test.ro VALUES (1)")
+      client:send("\3SELECT 1")
+      client:send("\14")
+      assert.equal(0, client:packet():byte())
+      refused((client:packet()))
+      assert.equal("\1", (client:packet()))
+      assert.equal(1, read_rows())
+      assert.equal(0, client:packet():byte())
+    end)
+
+    it("looks behind query attributes", function()
+      if server.flavour ~= "mysql" then
+        return
+      end
+      local attributed = raw.connect(proxy.read_only_port)
+        :login("nopass", proto.capabilities.CLIENT_QUERY_ATTRIBUTES)
+      attributed:send("\3\1\1\0\1\254\0\4name\5valueINSERT INTO test.ro VALUES (1)")
+      refused((attributed:packet()))
+      attributed:send("\3\0\1SELECT 1")
+      assert.equal("\1", (attributed:packet()))
+      attributed:close()
+    end)
+
+    it("uses the read-only backends if there are any", function()
+      local other = proxies.start({ "127.0.0.1:" .. process.free_port() },
+        { "--proxy-read-only-backend-addresses=127.0.0.1:" .. server.port })
+      local reader = raw.connect(other.read_only_port):login("nopass")
+      assert.equal("\1", (reader:query("SELECT 1")))
+      reader:close()
+      other:stop()
+    end)
+  end)
+end
