@@ -1,0 +1,298 @@
+local packet = require "mysql.packet"
+local proto = require "mysql.proto"
+local uv = require "luv"
+
+local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+local raw = require "spec.support.raw"
+local servers = require "spec.support.server"
+
+for _, server in ipairs(servers.all()) do
+  describe("the end of a session, " .. server.name, function()
+    local proxy, idle_descriptors
+
+    before_each(function()
+      proxy = proxies.start { server }
+      idle_descriptors = proxy:descriptors()
+    end)
+
+    after_each(function()
+      proxy:stop()
+    end)
+
+    local function login(port)
+      return raw.connect(port or proxy.port):login("nopass")
+    end
+
+    -- What the server knows about its clients, without those that ask.
+    local function threads()
+      return tonumber((server:sql [[
+        SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'nopass'
+      ]]:match("%d+")))
+    end
+
+    local function becomes(expected, actual, seconds)
+      assert(process.wait_until(function()
+        return actual() == expected
+      end, seconds or 10), ("did not become %s"):format(tostring(expected)))
+    end
+
+    local function all_returned()
+      becomes(0, threads)
+      becomes(idle_descriptors, function()
+        return proxy:descriptors()
+      end)
+    end
+
+    it("by a client that closes while idle ends the server's thread", function()
+      local client = login()
+      assert.equal(1, threads())
+      client:close()
+      all_returned()
+    end)
+
+    it("by COM_QUIT closes both sides", function()
+      local client = login()
+      client:send("\1")
+      assert.truthy(client:wait_for_end())
+      client:close()
+      all_returned()
+    end)
+
+    it("by a client that holds locks lets them go", function()
+      local client = login()
+      client:query("SELECT GET_LOCK('proxy', 0)")
+      assert.equal("0", server:sql("SELECT IS_FREE_LOCK('proxy')"):match("%d"))
+      client:close()
+      becomes("1", function()
+        return server:sql("SELECT IS_FREE_LOCK('proxy')"):match("%d")
+      end)
+      all_returned()
+    end)
+
+    it("by a client killed in mid-result ends the server's thread", function()
+      local client = login()
+      client:query("SELECT REPEAT('x', 10000000) UNION ALL SELECT REPEAT('y', 10000000)")
+      client:pause()
+      client:close()
+      all_returned()
+    end)
+
+    it("by a half-closed client comes after its answer, as it does directly", function()
+      local function answer(port)
+        local client, packets = login(port), {}
+        client:send("\3SELECT SLEEP(0.2)")
+        client.socket:shutdown()
+        for payload in function() return (client:packet()) end do
+          packets[#packets + 1] = payload
+        end
+        client:close()
+        return packets
+      end
+      local direct = answer(server.port)
+      assert.is_true(#direct >= 5) -- column count, definition, EOF, row, EOF
+      assert.same(direct, answer(proxy.port))
+      all_returned()
+    end)
+
+    it("by the read timeout closes both sides", function()
+      local impatient = proxies.start({ server }, { "--proxy-read-timeout=0.3" })
+      local client = login(impatient.port)
+      assert.truthy(client:wait_for_end(5))
+      client:close()
+      becomes(0, threads)
+      assert.truthy(impatient:log():find("timeout", 1, true))
+      impatient:stop()
+    end)
+
+    it("by a killed thread tells the client", function()
+      local client = login()
+      server:sql(("KILL %d"):format(client.challenge.thread_id))
+      assert.truthy(client:wait_for_end())
+      client:close()
+      all_returned()
+    end)
+
+    describe("by the server's death", function()
+      local victim, through
+
+      before_each(function()
+        victim = servers.start(server.flavour)
+        through = proxies.start { victim }
+      end)
+
+      after_each(function()
+        through:stop()
+        victim:stop()
+      end)
+
+      it("closes idle clients", function()
+        local client = login(through.port)
+        victim:stop()
+        assert.equal("EOF", client:wait_for_end())
+        client:close()
+      end)
+
+      it("tells clients in mid-query", function()
+        local client = login(through.port)
+        client:send("\3SELECT SLEEP(30)")
+        assert.truthy(process.wait_until(function()
+          return victim:sql("SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(30)'")
+            :match("1")
+        end))
+        victim:stop()
+        local payload, sequence = client:packet()
+        local err = proto.from_err_packet(payload)
+        assert.equal(1, sequence)
+        assert.equal(2013, err.errcode)
+        assert.equal("HY000", err.sqlstate)
+        assert.equal("EOF", client:wait_for_end())
+        client:close()
+      end)
+
+      it("tells clients in mid-result", function()
+        local client = login(through.port)
+        client:send("\3SELECT REPEAT('x', 1000000), SLEEP(0.01) FROM information_schema.columns")
+        client:packet()
+        client:packet()
+        victim:stop()
+        assert.truthy(client:wait_for_end())
+        client:close()
+        becomes(0, function()
+          return select(2, through:log():gsub("read_query%): server closed", "")) - 1
+        end)
+      end)
+    end)
+
+    it("by a shutdown comes at once for idle clients, after the answer for others", function()
+      local idle, busy = login(), login()
+      busy:send("\3SELECT SLEEP(0.5)")
+      becomes(1, function()
+        return tonumber((server:sql(
+          "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(0.5)'"):match("%d+")))
+      end)
+      proxy.process:kill("sigterm")
+      assert.truthy(idle:wait_for_end())
+      assert.is_nil(busy.ended)
+      assert.is_false(process.accepts(proxy.port))
+      local count = 0
+      for _ in function() return (busy:packet()) end do
+        count = count + 1
+      end
+      assert.equal(5, count)
+      assert.equal(0, (proxy.process:wait(10)))
+      idle:close()
+      busy:close()
+    end)
+
+    it("by a shutdown does not wait for longer than --shutdown-timeout", function()
+      local hasty = proxies.start({ server }, { "--shutdown-timeout=0.3" })
+      local client = login(hasty.port)
+      client:send("\3SELECT SLEEP(20)")
+      becomes(1, function()
+        return tonumber((server:sql(
+          "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"):match("%d+")))
+      end)
+      local begin = uv.hrtime()
+      hasty.process:kill("sigterm")
+      assert.equal(0, (hasty.process:wait(10)))
+      assert.is_true(uv.hrtime() - begin < 10e9)
+      server:sql(("KILL %d"):format(client.challenge.thread_id))
+      client:close()
+    end)
+
+    describe("by a malformed packet", function()
+      local function logged(...)
+        local line = proxy:wait_for_log("[^\n]*out of sync[^\n]*") or proxy:log()
+        for _, text in ipairs { ... } do
+          assert.truthy(line:find(text, 1, true), line)
+        end
+      end
+
+      it("with a wrong packet-id in the command phase is logged with peer, state and reason", function()
+        local client = login()
+        local peer = ("127.0.0.1:%d"):format(client.socket:getsockname().port)
+        client:send("\3SELECT 1", 5)
+        local err = proto.from_err_packet((client:packet()))
+        assert.equal(1156, err.errcode)
+        assert.truthy(client:wait_for_end())
+        logged("(critical)", peer, "read_query", "packet-id", "out of sync")
+        client:close()
+        all_returned()
+      end)
+
+      it("that is empty ends that session only", function()
+        local client, other = login(), login()
+        client:send("")
+        assert.truthy(client:wait_for_end())
+        assert.truthy(proxy:wait_for_log("empty packet instead of a command"))
+        assert.equal("\1", (other:query("SELECT 1")))
+        client:close()
+        other:close()
+        all_returned()
+      end)
+
+      it("in the login ends that session only", function()
+        for _, garbage in ipairs { "\0", ("x"):rep(31), "\0\2\0\0" .. ("\255"):rep(40), ("\255"):rep(300) } do
+          local client = raw.connect(proxy.port)
+          client:packet()
+          client:send(garbage, 1)
+          assert.truthy(client:wait_for_end())
+          client:close()
+        end
+        assert.truthy(proxy:log():find("read_auth", 1, true))
+        all_returned()
+      end)
+
+      it("that announces more bytes than a login may have ends that session", function()
+        local client = raw.connect(proxy.port)
+        client:packet()
+        client:write("\255\255\255\1" .. ("x"):rep(300000))
+        assert.truthy(client:wait_for_end())
+        client:close()
+        all_returned()
+      end)
+    end)
+
+    it("for a client of before 4.1 comes with an error", function()
+      local client = raw.connect(proxy.port)
+      client:packet()
+      client:send("\5\0\0\0\0old\0\0", 1)
+      local payload = client:packet()
+      assert.equal("\255\215\0074.0 protocol is not supported", payload)
+      assert.truthy(client:wait_for_end())
+      client:close()
+    end)
+
+    it("comes after 1000 sessions of any end without a trace", function()
+      for i = 1, 1000 do
+        local client = raw.connect(proxy.port)
+        if i % 3 == 0 then
+          client:packet()
+        elseif i % 3 == 1 then
+          client:login("nopass")
+        end
+        client:close()
+      end
+      all_returned()
+    end)
+
+    it("leaves pipelined commands answered in their order", function()
+      local client = login()
+      local bytes = {}
+      for i = 1, 300 do
+        bytes[i] = packet.frame("\3SELECT " .. i, 0)
+      end
+      client:write(table.concat(bytes))
+      for i = 1, 300 do
+        client:packet()
+        client:packet()
+        client:packet()
+        assert.equal(packet.to_lenenc_string(tostring(i)), (client:packet()))
+        client:packet()
+      end
+      client:close()
+      all_returned()
+    end)
+  end)
+end
