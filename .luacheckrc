@@ -1,4 +1,12 @@
 std = "lua51"
 max_line_length = 120
+exclude_files = { "build", "build-*" }
 files["spec"] = { std = "lua51+busted" }
-files["examples"] = { std = "lua51" }
+files["rockspec"] = { std = "rockspec" }
+-- What a script of the proxy may use and define.
+files["examples"] = {
+  globals = {
+    "proxy", "connect_server", "read_handshake", "read_auth", "read_auth_result", "read_query", "read_query_result",
+    "disconnect_client",
+  },
+}

@@ -39,7 +39,7 @@ void query_skip_attributes(struct cursor *c) {
   uint64_t count = cursor_lenenc(c);
   cursor_lenenc(c); /* number of parameter sets: always 1 */
   if (c->failed || count == 0) return;
-  const uint8_t *nulls = cursor_bytes(c, (count + 7) / 8);
+  const uint8_t *nulls = cursor_bytes(c, count / 8 + (count % 8 != 0));
   if (cursor_uint(c, 1) != 1) c->failed = true; /* types and names are always sent */
   struct cursor types = *c;
   for (uint64_t i = 0; i < count && !c->failed; i++) {

@@ -84,17 +84,17 @@ static void expect_definitions(struct response *r, uint64_t columns, bool metada
   r->state = r->definitions ? RESPONSE_COLUMNS : eof ? RESPONSE_COLUMNS_EOF : RESPONSE_ROWS;
 }
 
-/* The column count that begins a result set. MySQL's CLIENT_OPTIONAL_RESULTSET_METADATA and MariaDB's metadata cache
- * put a byte beside it that is 0 when no column definitions follow: MySQL in front of the count, MariaDB behind. */
+/* The column count that begins a result set. With MySQL's CLIENT_OPTIONAL_RESULTSET_METADATA and MariaDB's metadata
+ * cache a byte behind it is 0 when no column definitions follow. (MySQL's documentation has that byte in front of the
+ * count; MySQL 9.7 sends it behind.) */
 static void take_column_count(struct response *r, struct answer_packet *p) {
-  bool follows = true;
-  if (r->capabilities & CLIENT_OPTIONAL_RESULTSET_METADATA) follows = cursor_uint(&p->head, 1) != 0;
   uint64_t columns = cursor_lenenc(&p->head);
   if (p->head.failed || columns == 0 || columns > MAX_COLUMNS) {
     broken(r, "no column count where a result set begins");
     return;
   }
-  if (r->capabilities & MARIADB_CLIENT_CACHE_METADATA && cursor_left(&p->head)) follows = cursor_uint(&p->head, 1) != 0;
+  bool optional = r->capabilities & (CLIENT_OPTIONAL_RESULTSET_METADATA | MARIADB_CLIENT_CACHE_METADATA);
+  bool follows = !optional || !cursor_left(&p->head) || cursor_uint(&p->head, 1) != 0;
   expect_definitions(r, columns, follows);
 }
 
@@ -123,7 +123,7 @@ static void take_header(struct response *r, struct answer_packet *p) {
     take_prepare_ok(r, p);
   } else if (p->length == 0) {
     broken(r, "empty packet where a result begins");
-  } else if (p->first == HEADER_OK && !(r->capabilities & CLIENT_OPTIONAL_RESULTSET_METADATA && p->length < 7)) {
+  } else if (p->first == HEADER_OK) {
     read_ok(r, p);
     end_of_result(r);
   } else if (p->first == HEADER_LOCAL_INFILE) {

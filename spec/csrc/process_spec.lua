@@ -1,6 +1,6 @@
 local process = require("mysql-proxy.process")
 
-local INTERPRETER = rawget(_G, "jit") and "luajit" or "lua5.1"
+local INTERPRETER = require("spec.support.interpreter")
 
 local function read_all(path)
   local file = assert(io.open(path))

@@ -83,14 +83,15 @@ for _, server in ipairs(servers.all()) do
         local client, packets = login(port), {}
         client:send("\3SELECT SLEEP(0.2)")
         client.socket:shutdown()
-        for payload in function() return (client:packet()) end do
-          packets[#packets + 1] = payload
+        for i = 1, 5 do -- column count, definition, EOF, row, EOF; a server may or may not add that it closes
+          packets[i] = client:packet()
         end
+        assert.truthy(client:wait_for_end())
         client:close()
         return packets
       end
       local direct = answer(server.port)
-      assert.is_true(#direct >= 5) -- column count, definition, EOF, row, EOF
+      assert.equal(5, #direct)
       assert.same(direct, answer(proxy.port))
       all_returned()
     end)

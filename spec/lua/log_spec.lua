@@ -98,7 +98,7 @@ describe("mysql-proxy.log", function()
 
   it("writes to standard error without a file", function()
     local code = [[require("mysql-proxy.log").new({}):critical("to stderr")]]
-    local interpreter = rawget(_G, "jit") and "luajit" or "lua5.1"
+    local interpreter = require("spec.support.interpreter")
     local pipe = io.popen(("%s -e '%s' 2>&1 >/dev/null"):format(interpreter, code))
     assert.matches("^%d%d%d%d%-%d%d%-%d%d %d%d:%d%d:%d%d: %(critical%) to stderr\n$", pipe:read("*a"))
     pipe:close()

@@ -4,10 +4,16 @@ local uv = require "luv"
 
 local busted = require "busted"
 
+-- What is loaded here is shared by all spec files: one folder, one set of servers. Else each file would have its own.
+local process = require "spec.support.process"
+require "spec.support.server"
+
 -- The sanitizers are loaded into this interpreter alone; the host binary has its own, and looks for leaks too.
+local preload = os.getenv("LD_PRELOAD")
+if preload and preload ~= "" then
+  uv.os_setenv("MYSQL_PROXY_PRELOAD", preload)
+end
 uv.os_unsetenv("LD_PRELOAD")
 uv.os_setenv("ASAN_OPTIONS", "detect_leaks=1:exitcode=99")
 
-busted.subscribe({ "exit" }, function()
-  require("spec.support.process").finish()
-end)
+busted.subscribe({ "exit" }, process.finish)

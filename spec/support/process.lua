@@ -5,7 +5,7 @@ local uv = require "luv"
 
 local M = {}
 
-local run = {} -- folder and watcher of this run
+local run = { processes = {} } -- of this run: folder, watcher, and what still runs
 
 local function start_watcher()
   if run.folder then
@@ -25,7 +25,9 @@ local function start_watcher()
     rm -rf "$0"
   ]]
   run.watcher = assert(uv.spawn("sh", { args = { "-c", script, run.folder }, stdio = { run.pipe }, detached = true },
-    function() end))
+    function()
+      run.watcher_ended = true
+    end))
   run.watcher:unref()
   run.pipe:unref()
 end
@@ -79,11 +81,21 @@ function M.write_file(path, text)
   return path
 end
 
---- Ends the run: the watcher does the rest. luv 1.44 must not have a handle that is closing when Lua ends.
+--- Ends the run, and waits until the watcher has cleaned up. luv 1.44 must not have a handle that is closing when Lua
+--- ends.
 function M.finish()
   if run.folder then
-    run.watcher:close()
+    for process in pairs(run.processes) do
+      process:kill("sigkill")
+    end
+    M.wait_until(function()
+      return not next(run.processes)
+    end, 10)
     run.pipe:close()
+    M.wait_until(function()
+      return run.watcher_ended
+    end, 30)
+    run.watcher:close()
   end
   for _ = 1, 100 do
     uv.run("nowait")
@@ -109,6 +121,7 @@ function M.start(program, args, options)
     args = args, env = options.env, cwd = options.cwd, stdio = { input, out, err },
   }, function(code, signal)
     self.code, self.signal = code, signal
+    run.processes[self] = nil
     self.handle:close()
     os.remove(("%s/pids/%d"):format(run.folder, self.pid))
   end)
@@ -119,6 +132,7 @@ function M.start(program, args, options)
   end
   assert(handle, ("cannot start %s: %s"):format(program, tostring(pid)))
   self.handle, self.pid = handle, pid
+  run.processes[self] = true
   M.write_file(("%s/pids/%d"):format(run.folder, pid), "")
   return self
 end

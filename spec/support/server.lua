@@ -16,9 +16,11 @@ local Server = {}
 Server.__index = Server
 
 -- The programs of the unstable suite run with its own libraries: no chroot, so they see the same files as all others.
+local loaders = { x86_64 = "ld-linux-x86-64.so.2", aarch64 = "ld-linux-aarch64.so.1" }
 local function sid_program(path)
-  local libraries = sid .. "/usr/lib/x86_64-linux-gnu"
-  return libraries .. "/ld-linux-x86-64.so.2", {
+  local machine = uv.os_uname().machine
+  local libraries = ("%s/usr/lib/%s-linux-gnu"):format(sid, machine)
+  return ("%s/%s"):format(libraries, assert(loaders[machine], "no MySQL 9 for " .. machine)), {
     "--library-path", libraries .. ":" .. sid .. "/usr/lib/mysql/private", sid .. path,
   }
 end
@@ -56,8 +58,9 @@ GRANT ALL ON *.* TO sha256@'%';
 ]],
 }
 
+local account = "--user=" .. uv.os_get_passwd().username
 local common = {
-  "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-allowed-packet=1G", "--local-infile=1",
+  account, "--bind-address=127.0.0.1", "--skip-name-resolve", "--max-allowed-packet=1G", "--local-infile=1",
   "--max-connections=3000", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M",
   "--performance-schema=off", "--secure-file-priv=",
 }
@@ -71,7 +74,7 @@ local flavours = {
     options = { "--plugin-load-add=auth_ed25519", "--innodb-log-file-size=64M" },
     install = function(folder)
       return process.run("mariadb-install-db", {
-        "--no-defaults", "--datadir=" .. folder, "--user=root", "--skip-test-db",
+        "--no-defaults", "--datadir=" .. folder, account, "--skip-test-db",
         "--auth-root-authentication-method=normal",
       })
     end,
@@ -91,7 +94,7 @@ local flavours = {
     options = { "--mysqlx=off", "--skip-log-bin" },
     install = function(folder)
       local program, args = M.flavours.mysql.program()
-      return process.run(program, append(args, { "--initialize-insecure", "--user=root", "--datadir=" .. folder }))
+      return process.run(program, append(args, { "--initialize-insecure", account, "--datadir=" .. folder }))
     end,
     client = function()
       local loader, args = sid_program("/usr/bin/mysql")
