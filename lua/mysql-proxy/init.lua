@@ -208,9 +208,9 @@ function Proxy:shutdown(seconds, callback)
     timer:close()
     callback()
   end
-  timer:start(math.floor(seconds * 1000), 0, function()
+  timer:start(math.floor(seconds * 1000), 0, self.log:guard(function()
     self:close()
-  end)
+  end))
   for open in pairs(self.sessions) do
     open:close_when_idle()
   end

@@ -132,6 +132,25 @@ function Log:reopen()
   return true
 end
 
+--- Makes a callback for luv, which would end the process if an error left it: the error is logged instead.
+---@param callback fun(...)
+---@param failed? fun(message: string) called after an error
+---@return fun(...)
+function Log:guard(callback, failed)
+  return function(...)
+    local count, arguments = select("#", ...), { ... }
+    local ok, message = xpcall(function()
+      callback(unpack(arguments, 1, count))
+    end, function(err)
+      self:critical(tostring(err), debug.traceback("", 2))
+      return tostring(err)
+    end)
+    if not ok and failed then
+      failed(message)
+    end
+  end
+end
+
 --- Writes what is outstanding. Nothing is logged afterwards.
 function Log:close()
   if not self.file then

@@ -71,20 +71,13 @@ end
 local Program = {}
 Program.__index = Program
 
--- Makes a callback for luv, which would end the process if an error left it.
+-- A callback for luv: what fails while the proxy starts ends it.
 function Program:guard(callback)
-  return function(...)
-    local count, arguments = select("#", ...), { ... }
-    local ok, message = xpcall(function()
-      callback(unpack(arguments, 1, count))
-    end, function(err)
-      self.log:critical(tostring(err), debug.traceback("", 2))
-      return tostring(err)
-    end)
-    if not ok and self.state == "starting" then
+  return self.log:guard(callback, function(message)
+    if self.state == "starting" then
       self:fail(message)
     end
-  end
+  end)
 end
 
 function Program:stop_loop()

@@ -77,7 +77,7 @@ function Session:connect_server()
     return self:refuse(0, { errcode = 1105, errmsg = "(proxy) all backends are down", protocol_41 = false })
   end
   self:attach(backend)
-  backend:resolve(function(message, places)
+  backend:resolve(self.proxy.log:guard(function(message, places)
     if self.state ~= "connect_server" or self.backend ~= backend then
       return
     end
@@ -86,7 +86,7 @@ function Session:connect_server()
     end
     self.places, self.place = places, 0
     self:connect_next()
-  end)
+  end))
 end
 
 -- A host name may stand for several places: all are tried before the backend counts as down.
