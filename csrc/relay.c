@@ -225,14 +225,15 @@ static size_t whole_chain(const uint8_t *data, size_t length) {
   }
 }
 
-/* Pushes a command as scripts know it: without packet headers and query attributes. */
+/* Pushes a command as scripts know it: without packet headers and query attributes. The answer counts on from its last
+ * packet. */
 static bool push_command(struct relay *r, const uint8_t *data, size_t length) {
   struct cursor chain = cursor_over(data, length);
   luaL_Buffer b;
   luaL_buffinit(r->L, &b);
   for (bool first = true; cursor_left(&chain); first = false) {
     uint32_t payload = (uint32_t)cursor_uint(&chain, 3);
-    cursor_uint(&chain, 1);
+    r->request.sequence = (uint8_t)cursor_uint(&chain, 1);
     const uint8_t *part = cursor_bytes(&chain, payload);
     if (!part) break;
     struct cursor text = cursor_over(part, payload);
@@ -262,7 +263,6 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   }
   r->command = data;
   r->command_length = length;
-  r->request.sequence = data[3];
   r->waiting = true;
   bool ok = stream_call(r->client, 2, 0);
   r->command = NULL;

@@ -4,7 +4,7 @@ enum { HEADER_OK = 0x00, HEADER_MORE_DATA = 0x01, HEADER_LOCAL_INFILE = 0xfb, HE
 enum { SERVER_MORE_RESULTS_EXISTS = 0x0008, SERVER_STATUS_CURSOR_EXISTS = 0x0040 };
 enum { MAX_EOF_LENGTH = 9 };           /* an EOF packet is shorter than this, a row that begins with 0xfe longer */
 enum { ERROR_CODE_PROGRESS = 0xffff }; /* MariaDB's progress report is an ERR packet with this code */
-enum { MAX_COLUMNS = 65535 };          /* servers allow 4,096; a hostile count must not keep us counting */
+#define MAX_COLUMNS UINT32_MAX         /* the 4,096 of a table are no limit for SELECT 1, 1, ... */
 
 bool response_expected(uint8_t command) {
   return command != COM_QUIT && command != COM_STMT_CLOSE && command != COM_STMT_SEND_LONG_DATA;
