@@ -32,11 +32,14 @@ local function append(list, more)
   return list
 end
 
-local users = {
-  mariadb = [[
+local root = [[
 DROP USER IF EXISTS root@'127.0.0.1';
 CREATE USER IF NOT EXISTS root@'%' IDENTIFIED BY 'root';
 GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
+]]
+
+local users = {
+  mariadb = [[
 CREATE DATABASE IF NOT EXISTS test;
 CREATE USER IF NOT EXISTS native@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('secret');
 GRANT ALL ON *.* TO native@'%';
@@ -46,8 +49,6 @@ CREATE USER IF NOT EXISTS ed@'%' IDENTIFIED VIA ed25519 USING PASSWORD('secret')
 GRANT ALL ON *.* TO ed@'%';
 ]],
   mysql = [[
-CREATE USER IF NOT EXISTS root@'%' IDENTIFIED BY 'root';
-GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
 CREATE DATABASE IF NOT EXISTS test;
 CREATE USER IF NOT EXISTS sha2@'%' IDENTIFIED WITH caching_sha2_password BY 'secret';
 GRANT ALL ON *.* TO sha2@'%';
@@ -78,8 +79,8 @@ local flavours = {
         "--auth-root-authentication-method=normal",
       })
     end,
-    client = function()
-      return "mariadb", { "--no-defaults" }
+    client = function(name)
+      return name or "mariadb", { "--no-defaults" }
     end,
   },
   mysql = {
@@ -96,10 +97,12 @@ local flavours = {
       local program, args = M.flavours.mysql.program()
       return process.run(program, append(args, { "--initialize-insecure", account, "--datadir=" .. folder }))
     end,
-    client = function()
-      local loader, args = sid_program("/usr/bin/mysql")
+    client = function(name)
+      local loader, args = sid_program("/usr/bin/" .. (name or "mysql"))
       return loader, append(args, { "--no-defaults", "--character-sets-dir=" .. sid .. "/usr/share/mysql/charsets" })
     end,
+    account = { user = "sha2", password = "secret" },
+    clear_text = { "--get-server-public-key", "--ssl-mode=DISABLED" },
   },
 }
 M.flavours = flavours
@@ -125,17 +128,24 @@ local function template(flavour)
   return folder
 end
 
+-- account: a user with all rights; clear_text: options of its client for a login without TLS.
+function Server:of_flavour(flavour)
+  self.flavour = flavour
+  self.account, self.clear_text = flavours[flavour].account, flavours[flavour].clear_text
+end
+
 --- Starts a server of its own for the caller.
 ---@param flavour "mariadb"|"mysql"
 ---@param options? string[] more options of the server
 function M.start(flavour, options)
-  local self = setmetatable({ flavour = flavour, host = "127.0.0.1", user = "root", password = "root" }, Server)
+  local self = setmetatable({ host = "127.0.0.1", user = "root", password = "root" }, Server)
+  self:of_flavour(flavour)
   self.port = process.free_port()
   self.datadir = process.path("data")
   self.socket = process.path("sock")
   local code, _, errors = process.run("cp", { "-r", template(flavour), self.datadir })
   assert(code == 0, errors)
-  self.init_file = process.write_file(process.path("init.sql"), users[flavour])
+  self.init_file = process.write_file(process.path("init.sql"), root .. users[flavour])
   self.options = options or {}
   self:start()
   self.version = self:sql("SELECT VERSION()"):match("%S+")
@@ -168,9 +178,10 @@ function Server:kill(signal)
   self.process:kill(signal)
 end
 
---- The flavour's own command line client: program, arguments.
-function Server:client()
-  return flavours[self.flavour].client()
+--- The flavour's own command line client, or another program of its clients: program, arguments.
+---@param name? string
+function Server:client(name)
+  return flavours[self.flavour].client(name)
 end
 
 --- Arguments of a client that log in at `port`, default the server's own.
@@ -184,11 +195,7 @@ end
 ---@return string output
 function Server:sql(text, port)
   local program, args = self:client()
-  append(args, { "-N", "-B" })
-  if self.flavour == "mysql" then
-    append(args, { "--get-server-public-key", "--ssl-mode=DISABLED" })
-  end
-  append(args, self:login(port))
+  append(append(append(args, { "-N", "-B" }), self.clear_text), self:login(port))
   local code, output, errors = process.run(program, append(args, { "-e", text }))
   assert(code == 0, errors)
   return output
@@ -208,11 +215,12 @@ function M.all()
       port = tonumber(os.getenv("MYSQL_PORT") or 3306),
       user = os.getenv("MYSQL_USER") or "root",
       password = os.getenv("MYSQL_PASSWORD") or "",
-      flavour = "mariadb",
     }, Server)
+    self:of_flavour("mariadb") -- whose client can ask any server
     self.version = self:sql("SELECT VERSION()"):match("%S+")
-    self.flavour = self.version:find("MariaDB") and "mariadb" or "mysql"
+    self:of_flavour(self.version:find("MariaDB") and "mariadb" or "mysql")
     self.name = self.flavour .. " " .. self.version
+    self:sql(users[self.flavour])
     shared[1] = self
     return shared
   end
