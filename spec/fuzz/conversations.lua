@@ -52,10 +52,17 @@ SELECT 1; SELEC 2; SELECT 3//
 status//
 ]]
 
+local uploads = [[
+LOAD DATA LOCAL INFILE 'rows' INTO TABLE t (id, name)//
+SELECT 1; LOAD DATA LOCAL INFILE 'rows' REPLACE INTO TABLE t (id, name); SELECT 2//
+LOAD DATA LOCAL INFILE 'rows' INTO TABLE nowhere//
+LOAD DATA LOCAL INFILE '/nowhere' INTO TABLE t//
+]]
+
 local function command_line(options)
   return function(server, port)
     local program, args = server:client()
-    local file = process.write_file(process.path("rows"), "4\tfour\n5\tfive\n")
+    process.write_file(process.folder() .. "/rows", "4\tfour\n5\tfive\n")
     for _, option in ipairs(options) do
       args[#args + 1] = option
     end
@@ -66,13 +73,9 @@ local function command_line(options)
     for _, option in ipairs(server:login(port)) do
       args[#args + 1] = option
     end
-    local text = statements .. ([[
-      LOAD DATA LOCAL INFILE '%s' INTO TABLE t (id, name)//
-      SELECT 1; LOAD DATA LOCAL INFILE '%s' REPLACE INTO TABLE t (id, name); SELECT 2//
-      LOAD DATA LOCAL INFILE '%s' INTO TABLE nowhere//
-      LOAD DATA LOCAL INFILE '/nowhere' INTO TABLE t//
-    ]]):format(file, file, file)
-    process.run(program, args, { input = process.write_file(process.path("sql"), text) })
+    process.run(program, args, {
+      input = process.write_file(process.path("sql"), statements .. uploads), cwd = process.folder(),
+    })
   end
 end
 
@@ -120,7 +123,8 @@ $c->close();
 
 local function connector(program, name, text)
   return function(_, port)
-    process.run(program, { process.write_file(process.path(name), text), tostring(port) })
+    local code, _, errors = process.run(program, { process.write_file(process.path(name), text), tostring(port) })
+    assert(code == 0, errors)
   end
 end
 

@@ -15,9 +15,8 @@ struct verdict {
 };
 
 static uint64_t capabilities_of(uint8_t flags) {
-  static const uint64_t bits[] = {CLIENT_DEPRECATE_EOF,     CLIENT_OPTIONAL_RESULTSET_METADATA,
-                                  CLIENT_PROGRESS_OBSOLETE, MARIADB_CLIENT_PROGRESS,
-                                  CLIENT_QUERY_ATTRIBUTES,  MARIADB_CLIENT_CACHE_METADATA};
+  static const uint64_t bits[] = {CLIENT_DEPRECATE_EOF, CLIENT_OPTIONAL_RESULTSET_METADATA, CLIENT_PROGRESS_OBSOLETE,
+                                  MARIADB_CLIENT_PROGRESS, MARIADB_CLIENT_CACHE_METADATA};
   uint64_t capabilities = 0;
   for (size_t i = 0; i < sizeof bits / sizeof *bits; i++)
     if (flags >> i & 1) capabilities |= bits[i];

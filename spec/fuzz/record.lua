@@ -40,10 +40,9 @@ local FLAGS = { -- as fuzz_response.c numbers them
   { "capabilities", proto.capabilities.CLIENT_OPTIONAL_RESULTSET_METADATA },
   { "capabilities", proto.capabilities.CLIENT_PROGRESS_OBSOLETE },
   { "extended_capabilities", proto.extended_capabilities.MARIADB_CLIENT_PROGRESS },
-  { "capabilities", proto.capabilities.CLIENT_QUERY_ATTRIBUTES },
   { "extended_capabilities", proto.extended_capabilities.MARIADB_CLIENT_CACHE_METADATA },
 }
-local QUERY_ATTRIBUTES = 5
+local QUERY_ATTRIBUTES = { "capabilities", proto.capabilities.CLIENT_QUERY_ATTRIBUTES }
 
 local function has(greeting, login, flag)
   local function bit(side)
@@ -58,7 +57,7 @@ local function shape_of(bytes)
   while true do
     local payload, _, after = packet.parse(bytes, at)
     if not payload then
-      return table.concat(shape)
+      return table.concat(shape, " ")
     end
     local first = (payload:byte() or 0x100) .. (#payload < 9 and "s" or "l")
     if first ~= shape[#shape] then
@@ -72,12 +71,13 @@ local function save_answer(name, flags, command, answer)
   if answer == "" then
     return
   end
-  save("framing", name, answer, shape_of(answer))
+  local shape = shape_of(answer)
+  save("framing", name, answer, shape)
   local seed = command:sub(1, 1) .. string.char(flags) .. answer
-  save("response", name, seed, seed:sub(1, 2) .. shape_of(answer))
+  save("response", name, seed, seed:sub(1, shape:find(" ", 1, true) and 2 or 1) .. shape) -- one packet: for any flags
   local payload = packet.parse(answer)
   if payload and (payload:byte() == 0 or payload:byte() >= 0xfe) then
-    save("proto", name, payload, shape_of(answer) .. #payload)
+    save("proto", name, payload, shape .. #payload)
   end
 end
 
@@ -106,7 +106,7 @@ local function cut(name, pieces)
       for i, flag in ipairs(FLAGS) do
         flags = flags + (has(greeting, login, flag) and 2 ^ (i - 1) or 0)
       end
-      attributes = has(greeting, login, FLAGS[QUERY_ATTRIBUTES])
+      attributes = has(greeting, login, QUERY_ATTRIBUTES)
     elseif piece.client and sequence == 0 then
       if command then
         save_answer(name, flags, command, answer)
@@ -124,17 +124,20 @@ end
 
 -- The relay -------------------------------------------------------------------------------------------------------
 
-local open = 0
+local open = 0 -- conversations that have not ended
 
 local function forward(pieces, from, to, client)
   local rest = ""
   from:read_start(function(_, bytes)
     if not bytes then
       from:read_stop()
-      return to:shutdown(function()
-        from:close()
-        open = open - 1
-      end)
+      if not pieces.half_closed then
+        pieces.half_closed = true -- the other direction goes on
+        return to:shutdown()
+      end
+      open = open - 1
+      from:close()
+      return to:close()
     end
     to:write(bytes)
     rest = rest .. bytes
@@ -159,7 +162,7 @@ local function record(server, talk)
     local client, upstream, pieces = uv.new_tcp(), uv.new_tcp(), {}
     listener:accept(client)
     all[#all + 1] = pieces
-    open = open + 2
+    open = open + 1
     upstream:connect("127.0.0.1", server.port, function(failure)
       assert(not failure, failure)
       forward(pieces, client, upstream, true)
