@@ -138,9 +138,19 @@ local function uint(value, size)
   return table.concat(bytes)
 end
 
--- One parameter, an INT of 5; the attributes are one in front of it.
-local function execute(id, cursor)
-  return "\23" .. uint(id, 4) .. string.char(cursor) .. uint(1, 4) .. "\0\1\3\0" .. uint(5, 4)
+-- Commands for the statement that was prepared last. Its one parameter is an INT of 5.
+local function execute(cursor)
+  return function(id)
+    return "\23" .. id .. string.char(cursor) .. uint(1, 4) .. "\0\1\3\0" .. uint(5, 4)
+  end
+end
+
+local function fetch(id)
+  return "\28" .. id .. uint(1, 4)
+end
+
+local function reset(id)
+  return "\26" .. id
 end
 
 local function by_hand(capabilities, extended)
@@ -158,16 +168,20 @@ local function by_hand(capabilities, extended)
       "\3" .. (attributes and "\2\1\0\1\3\0\1n\254\0\1s" .. uint(7, 4) .. "\3abc" or "") .. "SELECT 'with attributes'",
       server.flavour == "mysql" and query "SET resultset_metadata = NONE" or "\14",
       query "SELECT 1, 'a'", query "SELECT 1 WHERE 0",
-      "\22SELECT ?, 'a'", execute(1, 0), execute(1, 0), execute(1, 1), "\28" .. uint(1, 4) .. uint(1, 4),
-      "\28" .. uint(1, 4) .. uint(1, 4), "\26" .. uint(1, 4), "\28" .. uint(9, 4) .. uint(1, 4),
-      "\22SELECT 1", "\22DO ?", "\22SELECT * FROM nowhere", execute(99, 0),
-      "\22CALL recorded.p(?)", execute(4, 0), execute(4, 1),
+      "\22SELECT ?, 'a'", execute(0), execute(0), execute(1), fetch, fetch, reset, fetch,
+      "\22CALL recorded.p(?)", execute(0), execute(1), "\22SELECT 1", "\22DO ?", execute(0),
+      "\22SELECT * FROM nowhere", "\28" .. uint(99, 4) .. uint(1, 4),
       "\4t\0", "\4nowhere\0", "\9", "\10", "\14", "\27\0\0", "\13", "\99", "\5x", "\31",
       "\17nopass\0\0\0\45\0no_such_plugin\0", "\17nobody\0\0\0\45\0mysql_native_password\0",
     }
+    local id
     for _, command in ipairs(commands) do
+      command = type(command) == "function" and command(id) or command
       client:send(command)
       local payload, sequence = client:packet(0.3)
+      if payload and payload:byte() == 0 and command:byte() == 22 then
+        id = payload:sub(2, 5)
+      end
       while payload do
         if command:byte() == 17 and payload:byte() == 0xfe then
           client:send("", sequence + 1)
