@@ -82,6 +82,8 @@ local flavours = {
     client = function(name)
       return name or "mariadb", { "--no-defaults" }
     end,
+    account = { user = "native", password = "secret" },
+    clear_text = { "--skip-ssl" },
   },
   mysql = {
     program = function()

@@ -1,0 +1,172 @@
+-- Clients that others wrote see the same through the proxy as without it. What each does is in clients/; here they run
+-- both ways, and what they print is compared.
+
+local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+local servers = require "spec.support.server"
+
+local uv = require "luv"
+
+local here = "spec/integration/clients/"
+local SECONDS = 60
+
+local cache = (os.getenv("XDG_CACHE_HOME") or os.getenv("HOME") .. "/.cache") .. "/mysql-proxy"
+
+local function environment(more)
+  local list = {}
+  for name, value in pairs(uv.os_environ()) do
+    list[#list + 1] = more[name] and nil or name .. "=" .. value
+  end
+  for name, value in pairs(more) do
+    list[#list + 1] = name .. "=" .. value
+  end
+  return list
+end
+
+-- Compiled once for all servers.
+local built = {}
+
+local function build(name, program, args, env)
+  if not built[name] then
+    local folder = process.path(name)
+    assert(uv.fs_mkdir(folder, tonumber("700", 8)))
+    args[#args + 1] = folder
+    local code, output, errors = process.run(program, args, { env = env and environment(env) })
+    assert(code == 0, output .. errors)
+    built[name] = folder
+  end
+  return built[name]
+end
+
+local function go_client()
+  local folder = build("go", "sh", { "-c", 'go build -o "$0/client" ./' .. here .. "go_client" }, {
+    GO111MODULE = "off", GOPATH = "/usr/share/gocode", GOFLAGS = "", GOCACHE = cache .. "/go-build",
+  })
+  return folder .. "/client"
+end
+
+local function java_classes()
+  return build("java", "javac", { here .. "JdbcClient.java", "-d" })
+end
+
+-- name -> function that returns program, arguments, environment
+local programs = {
+  ["PyMySQL"] = function()
+    return "/usr/bin/python3", { here .. "pymysql_client.py" }
+  end,
+  ["PHP's mysqli"] = function()
+    return "php", { "-d", "mysqli.allow_local_infile=1", here .. "mysqli_client.php" }
+  end,
+  ["npm's mysql2"] = function()
+    return "node", { here .. "mysql2_client.js" }, { NODE_PATH = cache .. "/npm/node_modules" }
+  end,
+  ["npm's mariadb"] = function()
+    return "node", { here .. "mariadb_client.js" }, { NODE_PATH = cache .. "/npm/node_modules" }
+  end,
+  ["Go's driver"] = function()
+    return go_client(), {}
+  end,
+  ["MariaDB Connector/J"] = function()
+    return "java", { "-cp", java_classes() .. ":/usr/share/java/mariadb-java-client.jar", "JdbcClient" }
+  end,
+}
+
+-- What is another number in each run: ports, connection ids, times.
+local function comparable(text)
+  return (text:gsub("%d+%.%d+ sec", "N sec"):gsub("id is %d+", "id is N"):gsub("id:%s+%d+", "id: N"))
+end
+
+for _, server in ipairs(servers.all()) do
+  describe("through the proxy to " .. server.name, function()
+    local proxy, rows
+
+    setup(function()
+      proxy = proxies.start { server }
+      rows = process.write_file(process.path("rows"), "4\tfour\n5\tfive\n")
+    end)
+
+    teardown(function()
+      assert.equal(0, proxy:stop())
+    end)
+
+    -- Runs `client(port)`, which returns what process.run returns, directly and through the proxy.
+    local function same_both_ways(client)
+      local code, output, errors = client(server.port)
+      local proxied_code, proxied_output, proxied_errors = client(proxy.port)
+      assert.equal(comparable(output), comparable(proxied_output))
+      assert.equal(comparable(errors), comparable(proxied_errors))
+      assert.equal(code, proxied_code)
+      return code, output, errors
+    end
+
+    for name, program_of in pairs(programs) do
+      it(name .. " sees what it sees without it", function()
+        local program, args, more = program_of()
+        local code, output, errors = same_both_ways(function(port)
+          local all = { unpack(args) }
+          for _, argument in ipairs { server.host, tostring(port), server.account.user, server.account.password, rows } do
+            all[#all + 1] = argument
+          end
+          return process.run(program, all, { seconds = SECONDS, env = more and environment(more) })
+        end)
+        assert.equal(0, code, output .. errors)
+        assert.equal("end\n", output:sub(-4), output .. errors)
+      end)
+    end
+
+    describe("the " .. server.flavour .. " command line", function()
+      local function arguments(port, more)
+        local program, args = server:client()
+        for _, list in ipairs { server.clear_text, server:login(port, server.account.user, server.account.password), more } do
+          for _, argument in ipairs(list) do
+            args[#args + 1] = argument
+          end
+        end
+        return program, args
+      end
+
+      it("sees what it sees without it", function()
+        local text = process.read_file(here .. "statements.sql"):gsub("@FILE@", rows)
+        local input = process.write_file(process.path("sql"), text)
+        local more = {
+          "--table", "-vv", "--force", "--delimiter=//", "--local-infile=1", "--binary-as-hex",
+          "--init-command=SET @init = 'command'",
+        }
+        if server.flavour == "mysql" then
+          more[#more + 1] = "--commands" -- such as `use`, which a batch may not by default
+        end
+        local _, output, errors = same_both_ways(function(port)
+          local program, args = arguments(port, more)
+          return process.run(program, args, { input = input, seconds = SECONDS })
+        end)
+        assert.truthy(output:find("0x00FF10", 1, true)) -- binary as hexadecimal digits
+        assert.truthy(output:find("command", 1, true)) -- the initial command
+        assert.truthy(output:find("Records: 2", 1, true)) -- LOAD DATA LOCAL
+        assert.truthy(output:find("DROP DATABASE cli", 1, true)) -- came to its end
+        assert.truthy(errors:find("ERROR 1146 (42S02)", 1, true))
+      end)
+
+      it("sees the same on a terminal, where it asks for all tables' columns", function()
+        local input = process.write_file(process.path("typed"), table.concat({
+          "SELECT 1;", "SELECT COUNT(*) > 10 FROM information_schema.tables;", "USE test", "SELECT DATABASE();",
+          "help SELECT", "SELEC;", "\\s", "quit", "",
+        }, "\n"))
+        local code, output = same_both_ways(function(port)
+          local program, args = arguments(port, { "mysql" })
+          local quoted = { "TERM=dumb", program }
+          for _, argument in ipairs(args) do
+            quoted[#quoted + 1] = "'" .. argument .. "'"
+          end
+          local status, text, errors = process.run("script", { "-qec", table.concat(quoted, " "), "/dev/null" }, {
+            input = input, seconds = SECONDS,
+          })
+          text = text:gsub("TCP port:%s+%d+", ""):gsub("Uptime:[^\n]*", ""):gsub("Threads:[^\n]*", "")
+          return status, text, errors
+        end)
+        assert.equal(0, code, output)
+        assert.truthy(output:find("Reading table information for completion", 1, true))
+        assert.truthy(output:find("Server version:", 1, true))
+      end)
+    end)
+  end)
+end
