@@ -103,8 +103,8 @@ for _, server in ipairs(servers.all()) do
       it(name .. " sees what it sees without it", function()
         local program, args, more = program_of()
         local code, output, errors = same_both_ways(function(port)
-          local all = { unpack(args) }
-          for _, argument in ipairs { server.host, tostring(port), server.account.user, server.account.password, rows } do
+          local all, account = { unpack(args) }, server.account
+          for _, argument in ipairs { server.host, tostring(port), account.user, account.password, rows } do
             all[#all + 1] = argument
           end
           return process.run(program, all, { seconds = SECONDS, env = more and environment(more) })
@@ -117,7 +117,8 @@ for _, server in ipairs(servers.all()) do
     describe("the " .. server.flavour .. " command line", function()
       local function arguments(port, more)
         local program, args = server:client()
-        for _, list in ipairs { server.clear_text, server:login(port, server.account.user, server.account.password), more } do
+        local login = server:login(port, server.account.user, server.account.password)
+        for _, list in ipairs { server.clear_text, login, more } do
           for _, argument in ipairs(list) do
             args[#args + 1] = argument
           end

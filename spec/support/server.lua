@@ -189,7 +189,7 @@ end
 --- Arguments of a client that log in at `port`, default the server's own.
 function Server:login(port, user, password)
   return { "-h127.0.0.1", "-P" .. (port or self.port), "-u" .. (user or self.user),
-    "-p" .. (password or self.password) }
+    "--password=" .. (password or self.password) }
 end
 
 --- Runs statements with the flavour's client, as root, in batch mode without column names.
