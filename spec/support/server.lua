@@ -147,6 +147,7 @@ function M.start(flavour, options)
   self.socket = process.path("sock")
   local code, _, errors = process.run("cp", { "-r", template(flavour), self.datadir })
   assert(code == 0, errors)
+  os.remove(self.datadir .. "/auto.cnf") -- MySQL's server UUID: servers that replicate must not share one
   self.init_file = process.write_file(process.path("init.sql"), root .. users[flavour])
   self.options = options or {}
   self:start()
