@@ -7,7 +7,7 @@
 
 enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
 enum { PENDING_LIMIT = 64 };     /* answers due before a pipelining client has to wait */
-enum { CR_SERVER_LOST = 2013, ER_NET_PACKETS_OUT_OF_ORDER = 1156 };
+enum { CR_SERVER_LOST = 2013, ER_NET_PACKET_TOO_LARGE = 1153, ER_NET_PACKETS_OUT_OF_ORDER = 1156 };
 
 const char relay_anchors_key = 0;
 
@@ -270,6 +270,14 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   return !r->waiting;
 }
 
+/* The owner would get the command whole: there has to be an end to it. */
+static void refuse_command(struct relay *r, size_t length) {
+  const char *problem = "Got a packet bigger than the proxy's command_limit";
+  size_t packets = length / (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD) + 1;
+  if (!r->pending_count) write_error(r, (uint8_t)packets, ER_NET_PACKET_TOO_LARGE, "08S01", problem);
+  end_relay(r, "client", problem, "EPROTO");
+}
+
 enum next { NEXT_PACKET, NEXT_HOLD, NEXT_PASSED };
 
 /* At a command's first byte: must Lua see it, and can it? Adds to *at what the owner has dealt with. */
@@ -284,6 +292,7 @@ static enum next next_command(struct relay *r, const uint8_t *data, size_t lengt
   size_t whole = whole_chain(packet, left);
   relay_write_server(r, data + *sent, *at - *sent);
   *sent = *at;
+  if (!whole && left > r->command_limit) refuse_command(r, left);
   r->blocked = whole && r->pending_count;
   if (!whole || r->blocked || !offer_command(r, packet, whole)) return NEXT_HOLD;
   *at += whole;

@@ -37,6 +37,7 @@ struct relay {
   const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
   size_t command_length;
   uint64_t read_limit, write_limit; /* ms */
+  size_t command_limit;             /* bytes that a watched command may have */
   uint64_t commands, from_client, from_server;
   uint8_t watched[32]; /* a bit per command byte */
   bool watching;       /* any of them */

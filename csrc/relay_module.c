@@ -27,7 +27,7 @@ static uint64_t check_capabilities(lua_State *L, int index) {
 /* stream.relay(client, server, challenge, response, options): joins two streams whose login is over.
  * challenge and response: tables with capabilities and extended_capabilities, as mysql.proto decodes the greeting and
  * the handshake response; what both name is negotiated. options: read_timeout and write_timeout (seconds, nil or 0:
- * none). Nothing moves before start(). */
+ * none), command_limit (bytes that a watched command may have on the wire). Nothing moves before start(). */
 static int new_relay(lua_State *L) {
   struct stream *client = stream_check(L, 1);
   struct stream *server = stream_check(L, 2);
@@ -47,6 +47,9 @@ static int new_relay(lua_State *L) {
   r->capabilities = capabilities;
   r->read_limit = option_ms(L, 5, "read_timeout");
   r->write_limit = option_ms(L, 5, "write_timeout");
+  lua_getfield(L, 5, "command_limit");
+  r->command_limit = (size_t)luaL_checknumber(L, -1);
+  lua_pop(L, 1);
   lua_pushlightuserdata(L, (void *)&relay_anchors_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);

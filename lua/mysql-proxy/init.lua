@@ -31,6 +31,8 @@ local BACKLOG = 1024
 ---@field proxy_write_timeout? number seconds that a side may take no byte; default 28800
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
+---@field command_limit? integer bytes that a command may have which is looked at in Lua; default 1 GiB, the most that
+---  a server's max_allowed_packet can be
 ---@field max_connections? integer clients at once, 0 for any number; default 10000
 ---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
 
@@ -65,6 +67,7 @@ function M.new(options)
     relay_options = {
       read_timeout = default(options.proxy_read_timeout, 28800),
       write_timeout = default(options.proxy_write_timeout, 28800),
+      command_limit = default(options.command_limit, 1024 * 1024 * 1024),
     },
     sessions = {},
     session_count = 0,

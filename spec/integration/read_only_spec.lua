@@ -1,5 +1,6 @@
 local proto = require "mysql.proto"
 
+local interpreter = require "spec.support.interpreter"
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
@@ -171,6 +172,34 @@ for _, server in ipairs(servers.all()) do
       assert.equal("\1", (reader:query("SELECT 1")))
       reader:close()
       other:stop()
+    end)
+
+    -- What has to be looked at has to be held.
+    it("refuses a statement without end, of which it holds no more than command_limit", function()
+      local port, program = process.free_port(), process.path("limited.lua")
+      process.write_file(program, ([[
+        local proxy = assert(require("mysql-proxy").new {
+          proxy_address = { "127.0.0.1:0" }, proxy_read_only_address = { "127.0.0.1:%d" },
+          proxy_backend_addresses = { "%s:%d" }, command_limit = 100000,
+        })
+        proxy:listen(function(ok, message) assert(ok, message) end)
+        require("luv").run()
+      ]]):format(port, server.host, server.port))
+      local limited = process.start("sh", { "-c", ("exec %s '%s'"):format(interpreter, program) })
+      assert.truthy(process.wait_until(function()
+        return process.accepts(port)
+      end), limited:stderr())
+      local talker = raw.connect(port):login("nopass")
+      talker:send("\3SELECT LENGTH('" .. ("x"):rep(90000) .. "')")
+      for _ = 1, 5 do -- column count, definition, EOF, row, EOF
+        assert.are_not.equal(0xff, talker:packet():byte())
+      end
+      talker:write("\0\0\16\0\3SELECT '" .. ("x"):rep(200000))
+      local err = proto.from_err_packet((talker:packet()))
+      assert.same({ 1153, "08S01" }, { err.errcode, err.sqlstate })
+      assert.truthy(talker:wait_for_end())
+      talker:close()
+      limited:stop("sigkill")
     end)
   end)
 end
