@@ -91,10 +91,13 @@ static void set_string(lua_State *L, const char *key, const uint8_t *bytes, size
 static uint64_t get_number(lua_State *L, const char *key, uint64_t otherwise) {
   lua_getfield(L, 1, key);
   uint64_t value = otherwise;
-  if (lua_isnumber(L, -1))
-    value = (uint64_t)lua_tonumber(L, -1);
-  else if (!lua_isnil(L, -1))
+  if (lua_isnumber(L, -1)) {
+    lua_Number number = lua_tonumber(L, -1);
+    if (!(number >= 0 && number < 18446744073709551616.0)) luaL_error(L, ".%s has to be from 0 to 2^64 - 1", key);
+    value = (uint64_t)number;
+  } else if (!lua_isnil(L, -1)) {
     luaL_error(L, ".%s has to be a number", key);
+  }
   lua_pop(L, 1);
   return value;
 }
@@ -470,7 +473,7 @@ static int from_response_packet(lua_State *L) {
   return c.failed ? malformed(L, "response") : 1;
 }
 
-/* The keys of from_response_packet. */
+/* The keys of from_response_packet but for the attributes; the flags say what is in the packet. */
 static int to_response_packet(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   const uint32_t usual = CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION;
@@ -481,10 +484,12 @@ static int to_response_packet(lua_State *L) {
   const char *response = get_string(L, "response", "", &response_length);
   const char *database = get_string(L, "database", "", &database_length);
   const char *plugin = get_string(L, "auth_plugin_name", "", &plugin_length);
-  luaL_argcheck(L, response_length < 256, 1, ".response has to be shorter than 256 bytes");
   bool with_database = server & CLIENT_CONNECT_WITH_DB && database_length;
-  bool with_plugin = server & flags & CLIENT_PLUGIN_AUTH && plugin_length;
+  flags &= ~(CLIENT_CONNECT_WITH_DB | CLIENT_CONNECT_ATTRS);
   if (with_database) flags |= CLIENT_CONNECT_WITH_DB;
+  uint32_t both = server & flags;
+  bool lenenc = both & CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;
+  luaL_argcheck(L, lenenc || response_length < 256, 1, ".response has to be shorter than 256 bytes");
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   add_uint(&b, flags, 4);
@@ -493,10 +498,14 @@ static int to_response_packet(lua_State *L) {
   add_zeros(&b, 19);
   add_uint(&b, get_number(L, "extended_capabilities", 0), 4);
   add_string_nul(&b, user, user_length);
-  add_uint(&b, response_length, 1);
+  if (lenenc)
+    add_lenenc(&b, response_length);
+  else if (both & CLIENT_SECURE_CONNECTION)
+    add_uint(&b, response_length, 1);
   luaL_addlstring(&b, response, response_length);
+  if (!lenenc && !(both & CLIENT_SECURE_CONNECTION)) luaL_addchar(&b, '\0');
   if (with_database) add_string_nul(&b, database, database_length);
-  if (with_plugin) add_string_nul(&b, plugin, plugin_length);
+  if (both & CLIENT_PLUGIN_AUTH) add_string_nul(&b, plugin, plugin_length);
   luaL_pushresult(&b);
   return 1;
 }
