@@ -101,12 +101,11 @@ for _, server in ipairs(servers.all()) do
     -- A shell's command for one of the server's programs, logged in at a port.
     local function quoted(name, port, ...)
       local program, args = server:client(name)
-      for _, list in ipairs { server:login(port), { "--max-allowed-packet=1G", ... } } do
+      for _, list in ipairs { server.clear_text, server:login(port), { "--max-allowed-packet=1G", ... } } do
         for _, arg in ipairs(list) do
           args[#args + 1] = arg
         end
       end
-      args[#args + 1] = server.flavour == "mysql" and "--get-server-public-key" or nil
       return ("'%s' '%s'"):format(program, table.concat(args, "' '"))
     end
 

@@ -255,14 +255,13 @@ for _, server in ipairs(servers.all()) do
         local setting = server.flavour == "mysql" and "cte_max_recursion_depth" or "max_recursive_iterations"
         same_through_both_ports(function(port)
           local program, args = server:client()
-          for _, arg in ipairs(server:login(port)) do
-            args[#args + 1] = arg
+          local sql = ("SET SESSION %s = 1000000; %s; SELECT REPEAT('%s', 2000000)"):format(setting, MILLION, text(37))
+          local options = { "--quick", "--max-allowed-packet=1G", "--execute=" .. sql }
+          for _, list in ipairs { server.clear_text, server:login(port), options } do
+            for _, arg in ipairs(list) do
+              args[#args + 1] = arg
+            end
           end
-          for _, arg in ipairs { "--quick", "--max-allowed-packet=1G", "-e",
-            ("SET SESSION %s = 1000000; %s; SELECT REPEAT('%s', 2000000)"):format(setting, MILLION, text(37)) } do
-            args[#args + 1] = arg
-          end
-          args[#args + 1] = server.flavour == "mysql" and "--get-server-public-key" or nil
           local client = process.start(program, args)
           assert.equal(0, client:wait(120), client:stderr())
           local result = transcripts.digest(client.output)
