@@ -163,14 +163,14 @@ local function take(argv, index, given)
   return index + 1
 end
 
--- The same server twice is a mistake. (Names that only turn out to be the same server when they are resolved are found
--- later.)
+-- The same server twice is a mistake. (Other names are not looked up for this: nothing is resolved before the proxy runs.)
 local function check_backends(given)
   local known = {}
   for _, key in ipairs({ "proxy_backend_addresses", "proxy_read_only_backend_addresses" }) do
     for _, text in ipairs(given[key] or {}) do
       local parsed = address.parse(text)
-      local identity = parsed.path or ("%s:%d"):format(parsed.host:lower(), parsed.port)
+      local host = parsed.host and parsed.host:lower()
+      local identity = parsed.path or ("%s:%d"):format(host == "localhost" and "127.0.0.1" or host, parsed.port)
       if known[identity] then
         return nil, ("backend %s is already known!"):format(text)
       end

@@ -179,6 +179,7 @@ describe("mysql-proxy", function()
 
     it("the same backend twice, even under two names", function()
       assert_refused("backend 127.0.0.1 is already known!", { "-b", "127.0.0.1:3306", "-b", "127.0.0.1" })
+      assert_refused("backend localhost is already known!", { "-b", "127.0.0.1:3306", "-r", "localhost" })
     end)
 
     it("a port that is in use, as a daemon too, and leaves no pid file", function()
