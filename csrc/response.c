@@ -177,12 +177,10 @@ static void take_one_packet(struct response *r, struct answer_packet *p) {
 
 static void take_auth(struct response *r, struct answer_packet *p) {
   if (take_error(r, p)) return;
-  if (p->length == 0) {
-    broken(r, "empty packet in answer to COM_CHANGE_USER");
-  } else if (p->first == HEADER_OK) {
+  if (p->length && p->first == HEADER_OK) {
     read_ok(r, p);
     r->state = RESPONSE_DONE;
-  } /* else auth switch or more data: the conversation goes on */
+  } /* else auth switch or what a plugin says, be it nothing: the conversation goes on */
 }
 
 static void take_event(struct response *r, struct answer_packet *p) {

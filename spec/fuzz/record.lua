@@ -113,7 +113,7 @@ local function cut(name, pieces)
       end
       command, answer = payload, ""
       save_command(name, attributes, command)
-    elseif command and not piece.client then
+    elseif command and not piece.client and sequence ~= 0 then -- an ERR of 0 is for nothing that was asked
       answer = answer .. piece.bytes
     end
   end
