@@ -163,7 +163,7 @@ local function take(argv, index, given)
   return index + 1
 end
 
--- The same server twice is a mistake. (Other names are not looked up for this: nothing is resolved before the proxy runs.)
+-- The same server twice is a mistake. (Other names are not looked up for this.)
 local function check_backends(given)
   local known = {}
   for _, key in ipairs({ "proxy_backend_addresses", "proxy_read_only_backend_addresses" }) do
