@@ -110,11 +110,20 @@ function Backend:resolve(callback)
   if self.places and (self.parsed.family == "unix" or uv.now() - self.resolved_at < RESOLVED_SECONDS * 1000) then
     return callback(nil, self.places)
   end
+  if self.waiting then -- one look-up at a time: a resolver that hangs must not take up all of luv's threads
+    table.insert(self.waiting, callback)
+    return
+  end
+  self.waiting = { callback }
   address.resolve(self.parsed, function(message, places)
     if places then
       self.places, self.resolved_at = places, uv.now()
     end
-    callback(message, places)
+    local waiting = self.waiting
+    self.waiting = nil
+    for _, each in ipairs(waiting) do
+      each(message, places)
+    end
   end)
 end
 

@@ -77,10 +77,12 @@ function Session:connect_server()
     return self:refuse(0, { errcode = 1105, errmsg = "(proxy) all backends are down", protocol_41 = false })
   end
   self:attach(backend)
+  self.client:timeout(self.proxy.connect_timeout) -- until the host name is resolved
   backend:resolve(self.proxy.log:guard(function(message, places)
-    if self.state ~= "connect_server" or self.backend ~= backend then
+    if self.state ~= "connect_server" or self.backend ~= backend or self.places then
       return
     end
+    self.client:timeout(self.proxy.login_timeout)
     if not places then
       return self:backend_failed(message)
     end
@@ -123,7 +125,7 @@ function Session:backend_failed(message)
   log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name))
   self.backend:mark_down()
   self:detach()
-  self.state = "connect_server"
+  self.state, self.places = "connect_server", nil
   return self:connect_server()
 end
 
@@ -249,7 +251,8 @@ function Session:on_end(from, message)
 end
 
 function Session:on_timeout(from)
-  if from == self.client then
+  local resolving = self.state == "connect_server" and not self.places
+  if from == self.client and not resolving then
     return self:close("the login took too long")
   elseif self.state == "read_auth" or self.state == "read_auth_result" then
     return self:refuse(2, { errcode = 1105, errmsg = "backend timed out" })
@@ -257,7 +260,12 @@ function Session:on_timeout(from)
   local log = self.proxy.log
   log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
     self.backend.address, self.proxy.connect_timeout))
-  return self:backend_failed("timed out")
+  if self.state == "connect_server" and not resolving then
+    self.server:close()
+    self.server = nil
+    return self:connect_next("timed out")
+  end
+  return self:backend_failed(resolving and "the host name was not resolved in time" or "timed out")
 end
 
 --- Says why in an ERR packet, and closes.

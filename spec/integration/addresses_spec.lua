@@ -1,3 +1,6 @@
+local address = require "mysql-proxy.address"
+local logs = require "mysql-proxy.log"
+local mysql_proxy = require "mysql-proxy"
 local uv = require "luv"
 
 local process = require "spec.support.process"
@@ -39,7 +42,10 @@ for _, shared in ipairs(servers.all()) do
     end)
 
     after_each(function()
-      proxy:stop()
+      if proxy then
+        proxy:stop()
+        proxy = nil
+      end
     end)
 
     describe("where clients connect", function()
@@ -111,14 +117,14 @@ for _, shared in ipairs(servers.all()) do
     end)
 
     describe("that lead nowhere: clients go to another backend, and the log says why, when it is", function()
-      local function goes_on(address, reason)
-        proxy = proxies.start { address, server }
+      local function goes_on(backend, reason)
+        proxy = proxies.start { backend, server }
         for _ = 1, 3 do
           assert.equal(own_port, ask_at(proxy.port))
         end
         local log = proxy:log()
-        assert.truthy(log:find(("(critical) connect(%s) failed: %s"):format(address, reason), 1, true), log)
-        assert.truthy(log:find(("connecting to backend (%s) failed, marking it as down"):format(address), 1, true))
+        assert.truthy(log:find(("(critical) connect(%s) failed: %s"):format(backend, reason), 1, true), log)
+        assert.truthy(log:find(("connecting to backend (%s) failed, marking it as down"):format(backend), 1, true))
         assert.equal(1, (select(2, log:gsub("connect%(%S+%) failed", ""))))
       end
 
@@ -132,6 +138,84 @@ for _, shared in ipairs(servers.all()) do
 
       it("an IPv6 address where nobody listens", function()
         goes_on("[::1]:" .. process.free_port(), "ECONNREFUSED")
+      end)
+    end)
+
+    -- Here the proxy runs in this process, and the resolver is ours.
+    describe("of a host name", function()
+      local resolve = address.resolve
+      local in_process, port, log_file
+
+      local function start(...)
+        port, log_file = process.free_port(), process.path("log")
+        in_process = assert(mysql_proxy.new {
+          proxy_address = { "127.0.0.1:" .. port }, proxy_backend_addresses = { ... }, proxy_connect_timeout = 0.3,
+          log = assert(logs.new { file = log_file }),
+        })
+        in_process:listen(assert)
+      end
+
+      after_each(function()
+        address.resolve = resolve
+        in_process:close()
+        in_process.log:close()
+      end)
+
+      it("that the resolver gives no answer for: clients go to another backend after the connect timeout", function()
+        local asked = 0
+        function address.resolve(addr, callback)
+          if addr.host ~= "silence" then
+            return resolve(addr, callback)
+          end
+          asked = asked + 1
+        end
+        start("silence:3306", "127.0.0.1:" .. server.port)
+        local clients = {}
+        for i = 1, 5 do
+          clients[i] = raw.connect(port)
+        end
+        for _, client in ipairs(clients) do
+          assert.equal("\1", (client:login("nopass"):query("SELECT 1")))
+          client:close()
+        end
+        assert.equal(1, asked)
+        local reason = "connect(silence:3306) failed: the host name was not resolved in time."
+        assert.truthy(process.read_file(log_file):find(reason, 1, true))
+      end)
+
+      it("that stands for two machines: one that does not answer does not keep clients from the other", function()
+        -- a listener that accepts nobody, and whose queue is full
+        local silent, queue, waiting = uv.new_tcp(), {}, true
+        silent:bind("127.0.0.2", server.port)
+        silent:listen(0, function() end)
+        while waiting do
+          local socket, connected = uv.new_tcp(), false
+          queue[#queue + 1] = socket
+          socket:connect("127.0.0.2", server.port, function(failure)
+            connected = not failure
+          end)
+          waiting = process.wait_until(function()
+            return connected
+          end, 0.2)
+        end
+        function address.resolve(addr, callback)
+          if addr.host ~= "two" then
+            return resolve(addr, callback)
+          end
+          local machines = {}
+          for i, ip in ipairs { "127.0.0.2", "127.0.0.1" } do
+            machines[i] = { family = "inet", ip = ip, port = addr.port }
+          end
+          callback(nil, machines)
+        end
+        start("two:" .. server.port)
+        local client = raw.connect(port):login("nopass")
+        assert.equal("\1", (client:query("SELECT 1")))
+        client:close()
+        silent:close()
+        for _, socket in ipairs(queue) do
+          socket:close()
+        end
       end)
     end)
 
