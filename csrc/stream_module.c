@@ -8,6 +8,7 @@
  *   owner:on_timeout(stream)                     nothing moved for as long as timeout() said
  * An error in one of them goes to the function given to on_error(), and the loop goes on. */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,7 +22,8 @@
 
 #define STREAM_TYPE "mysql.stream"
 
-enum { KEEPALIVE_SECONDS = 60 }; /* a peer whose machine has gone is noticed after this and some probes */
+/* A peer whose machine has gone is noticed after two minutes; with the kernel's interval and count it would be 12. */
+enum { KEEPALIVE_IDLE = 60, KEEPALIVE_INTERVAL = 10, KEEPALIVE_PROBES = 6 };
 
 static const char shared_key = 0;
 
@@ -61,7 +63,12 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
 static void tune(struct stream *s) {
   if (s->uv.handle.type != UV_TCP) return;
   uv_tcp_nodelay(&s->uv.tcp, 1);
-  uv_tcp_keepalive(&s->uv.tcp, 1, KEEPALIVE_SECONDS);
+  uv_tcp_keepalive(&s->uv.tcp, 1, KEEPALIVE_IDLE);
+  uv_os_fd_t fd;
+  if (uv_fileno(&s->uv.handle, &fd) != 0) return;
+  int interval = KEEPALIVE_INTERVAL, probes = KEEPALIVE_PROBES;
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 static void on_connection(uv_stream_t *handle, int status) {
