@@ -362,16 +362,61 @@ static void read_client(struct relay *r, const uint8_t *data, size_t length) {
 
 /* --- server to client -------------------------------------------------------------------------------------- */
 
+static void count_on(struct numbering *n, uint8_t *data, size_t length) {
+  for (size_t at = 0; at < length;) {
+    if (n->left) {
+      size_t skip = n->left < length - at ? n->left : length - at;
+      n->left -= (uint32_t)skip;
+      at += skip;
+    } else if (n->header_seen < 3) {
+      n->size |= (uint32_t)data[at++] << 8 * n->header_seen++;
+    } else {
+      data[at++] += n->shift;
+      n->left = n->size;
+      n->size = 0;
+      n->header_seen = 0;
+    }
+  }
+}
+
+bool relay_write_client(struct relay *r, const uint8_t *data, size_t length) {
+  if (!r->numbering.shift) return stream_write(r->client, data, length);
+  uint8_t *copy = malloc(length);
+  if (!copy) return false;
+  memcpy(copy, data, length);
+  count_on(&r->numbering, copy, length);
+  bool written = stream_write(r->client, copy, length);
+  free(copy);
+  return written;
+}
+
 /* Bytes of the current answer go where it is wanted. */
 static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
   if (!length || r->ended) return;
   bool to_owner = r->pending_count && pending_at(r, 0)->destination == TO_OWNER;
   if (to_owner) {
-    if (!input_append(&r->collected, data, length))
+    if (length > r->answer_limit - r->collected.length) r->overflowed = true;
+    if (r->overflowed)
+      input_free(&r->collected);
+    else if (!input_append(&r->collected, data, length))
       end_relay(r, "server", "not enough memory to collect an answer", "ENOMEM");
-  } else if (!stream_write(r->client, data, length)) {
+  } else if (!relay_write_client(r, data, length)) {
     relay_ended(r, r->client, UV_EPIPE);
   }
+}
+
+/* The server wants a file in answer to an injected command. Only the client can send it, so the answer is his. */
+static void hand_over_local_infile(struct relay *r) {
+  struct input request = r->collected;
+  memset(&r->collected, 0, sizeof request);
+  pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
+  if (stream_push_method(r->client, "on_local_infile")) {
+    push_relay(r);
+    lua_pushlstring(r->L, (const char *)request.data, request.length);
+    if (!stream_call(r->client, 2, 0)) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
+  }
+  write_answer(r, request.data, request.length);
+  input_free(&request);
 }
 
 static void end_answer(struct relay *r) {
@@ -379,13 +424,18 @@ static void end_answer(struct relay *r) {
   struct pending done = pending_pop(r);
   if (done.destination == TO_CLIENT) return;
   r->barrier = false;
+  r->numbering.shift = 0;
+  if (r->sent_at) r->ended_at = uv_hrtime();
   if (stream_push_method(r->client, "on_answer")) {
     push_relay(r);
     lua_pushinteger(r->L, error);
-    if (done.destination == TO_OWNER)
-      lua_pushlstring(r->L, (const char *)r->collected.data, r->collected.length);
-    else
+    if (done.destination != TO_OWNER)
       lua_pushnil(r->L);
+    else if (r->overflowed)
+      lua_pushboolean(r->L, false);
+    else
+      lua_pushlstring(r->L, (const char *)r->collected.data, r->collected.length);
+    r->overflowed = false;
     input_free(&r->collected);
     if (!stream_call(r->client, 3, 0)) end_relay(r, "client", "on_answer failed", "ECANCELED");
   }
@@ -394,11 +444,18 @@ static void end_answer(struct relay *r) {
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {
   size_t at = 0, sent = 0;
   r->from_server += length;
+  if (r->sent_at && !r->first_byte_at) r->first_byte_at = uv_hrtime();
   while (at < length && r->pending_count && !r->ended) {
     at += response_feed(&r->answer, data + at, length - at);
     if (r->answer.local_infile) {
       r->answer.local_infile = false;
       r->uploading = true;
+      if (pending_at(r, 0)->destination == TO_OWNER) {
+        write_answer(r, data + sent, at - sent);
+        sent = at;
+        hand_over_local_infile(r);
+        continue;
+      }
     }
     if (r->answer.state == RESPONSE_BROKEN) {
       protocol_error(r, "server", r->answer.problem);

@@ -2,7 +2,11 @@
  * state per direction. Lua hears of it at the edges only, by methods of the client stream's owner:
  *   owner:on_command(relay, payload)        a watched command; it waits until forward() or reply() is called
  *   owner:on_answer(relay, error, bytes)    the answer to a command forwarded with notify, or injected, has ended;
- *                                           error is the ERR packet's code or 0, bytes the packets if it was injected
+ *                                           error is the ERR packet's code or 0; bytes: the packets if they were
+ *                                           kept for the owner, nil if the client has got them, false if they were
+ *                                           more than answer_limit and nobody has
+ *   owner:on_local_infile(relay, bytes)     a server answers an injected command by asking for a file: the client gets
+ *                                           to see that, and the rest of the answer too
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
  *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
  *                                           has been told, both streams close by themselves.
@@ -16,6 +20,14 @@
 enum { PENDING_INLINE = 4 };
 
 enum destination { TO_CLIENT, TO_CLIENT_NOTIFY, TO_OWNER };
+
+/* Follows packet headers to count them on by `shift`. */
+struct numbering {
+  uint32_t left;       /* payload bytes to come */
+  uint32_t size;       /* as far as the header has come */
+  uint8_t header_seen; /* its bytes that have come */
+  uint8_t shift;
+};
 
 /* A command whose answer is due. */
 struct pending {
@@ -36,8 +48,11 @@ struct relay {
   struct input collected; /* an answer for the owner */
   const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
   size_t command_length;
-  uint64_t read_limit, write_limit; /* ms */
-  size_t command_limit;             /* bytes that a watched command may have */
+  struct numbering numbering;                /* of an injected command's answer on its way to the client */
+  uint64_t sent_at, first_byte_at, ended_at; /* ns: an injected command and its answer */
+  uint64_t read_limit, write_limit;          /* ms */
+  size_t command_limit;                      /* bytes that a watched command may have */
+  size_t answer_limit;                       /* bytes of an answer that are kept for the owner */
   uint64_t commands, from_client, from_server;
   uint8_t watched[32]; /* a bit per command byte */
   bool watching;       /* any of them */
@@ -46,6 +61,7 @@ struct relay {
   bool waiting;        /* a command is at the front of `held` until the owner decides */
   bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;        /* nothing may follow the command forwarded with notify */
+  bool overflowed;     /* the answer for the owner was too long to be kept */
   bool deaf;           /* the server does not take bytes any more, but may still say why */
   bool client_done;    /* it sends no more, but may wait for answers */
   bool server_told;    /* of that */
@@ -65,6 +81,8 @@ void relay_forget(struct relay *r, struct stream *s);
 /* What its owner asks for. */
 bool relay_pending_push(struct relay *r, uint8_t command, enum destination destination);
 void relay_write_server(struct relay *r, const uint8_t *data, size_t length);
+/* Packets for the client: numbered on from its command's last packet. */
+bool relay_write_client(struct relay *r, const uint8_t *data, size_t length);
 void relay_update_reading(struct relay *r);
 void relay_close_if_idle(struct relay *r);
 void relay_settle(struct relay *r);

@@ -14,6 +14,13 @@ static uint64_t option_ms(lua_State *L, int table, const char *name) {
   return seconds > 0 ? (uint64_t)(seconds * 1000 + 0.5) : 0;
 }
 
+static size_t option_size(lua_State *L, int table, const char *name) {
+  lua_getfield(L, table, name);
+  lua_Number bytes = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return bytes > 0 ? (size_t)bytes : SIZE_MAX;
+}
+
 /* A side's capabilities: the CLIENT_* flags, MariaDB's extended ones above them. */
 static uint64_t check_capabilities(lua_State *L, int index) {
   luaL_checktype(L, index, LUA_TTABLE);
@@ -27,7 +34,8 @@ static uint64_t check_capabilities(lua_State *L, int index) {
 /* stream.relay(client, server, challenge, response, options): joins two streams whose login is over.
  * challenge and response: tables with capabilities and extended_capabilities, as mysql.proto decodes the greeting and
  * the handshake response; what both name is negotiated. options: read_timeout and write_timeout (seconds, nil or 0:
- * none), command_limit (bytes that a watched command may have on the wire). Nothing moves before start(). */
+ * none); command_limit and answer_limit: bytes that a watched command, and an answer kept for the owner, may have on
+ * the wire (nil: any number). Nothing moves before start(). */
 static int new_relay(lua_State *L) {
   struct stream *client = stream_check(L, 1);
   struct stream *server = stream_check(L, 2);
@@ -47,9 +55,8 @@ static int new_relay(lua_State *L) {
   r->capabilities = capabilities;
   r->read_limit = option_ms(L, 5, "read_timeout");
   r->write_limit = option_ms(L, 5, "write_timeout");
-  lua_getfield(L, 5, "command_limit");
-  r->command_limit = (size_t)luaL_checknumber(L, -1);
-  lua_pop(L, 1);
+  r->command_limit = option_size(L, 5, "command_limit");
+  r->answer_limit = option_size(L, 5, "answer_limit");
   lua_pushlightuserdata(L, (void *)&relay_anchors_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, r);
@@ -120,44 +127,82 @@ static int forward(lua_State *L) {
   return 0;
 }
 
-/* relay:reply(payload, ...): answers the waiting command with these packets instead of asking the server. */
+/* relay:reply(bytes): answers the waiting command with these packets, headers included, instead of asking the server;
+ * they are numbered on from the command. With "" a command is done for which the client has got its answer already, or
+ * that has none. */
 static int reply(lua_State *L) {
   struct relay *r = check_relay(L);
+  size_t length;
+  const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
+  luaL_argcheck(L, length == 0 || length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
   if (r->ended) return 0;
   check_command(L, r);
   r->commands++;
-  for (int i = 2; i <= lua_gettop(L); i++) {
-    size_t length;
-    const char *payload = luaL_checklstring(L, i, &length);
-    uint8_t header[PACKET_HEADER_SIZE];
-    luaL_argcheck(L, length < PACKET_MAX_PAYLOAD, i, "a packet of less than 16 MiB expected");
-    store_header(header, (uint32_t)length, (uint8_t)(r->request.sequence + i - 1));
-    if (!stream_write(r->client, header, sizeof header) || !stream_write(r->client, (const uint8_t *)payload, length))
-      break; /* its end is told by itself */
+  memset(&r->numbering, 0, sizeof r->numbering);
+  if (length) {
+    r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
+    relay_write_client(r, bytes, length); /* its end is told by itself */
+    r->numbering.shift = 0;
   }
   decided(r);
   return 0;
 }
 
-/* relay:inject(payload): sends the server a command of our own, in the form that scripts know; on_answer gets the
- * answer, the client nothing. */
-static int inject(lua_State *L) {
+/* Writes a command of our own to the server in the form that the session uses. Result: how many packets it was. */
+static uint32_t write_command(struct relay *r, const uint8_t *payload, size_t length) {
   static const uint8_t no_attributes[] = {0, 1}; /* no parameters, one set of them */
+  bool attributes = payload[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
+  size_t more = attributes ? sizeof no_attributes : 0, left = length + more;
+  uint32_t packets = 0;
+  uint8_t header[PACKET_HEADER_SIZE];
+  for (bool last = false; !last; packets++) {
+    uint32_t part = left < PACKET_MAX_PAYLOAD ? (uint32_t)left : PACKET_MAX_PAYLOAD;
+    left -= part;
+    last = part < PACKET_MAX_PAYLOAD;
+    store_header(header, part, (uint8_t)packets);
+    relay_write_server(r, header, sizeof header);
+    if (packets == 0 && attributes) {
+      relay_write_server(r, payload, 1);
+      relay_write_server(r, no_attributes, more);
+      payload++;
+      part -= 1 + (uint32_t)more;
+    }
+    relay_write_server(r, payload, part);
+    payload += part;
+  }
+  return packets;
+}
+
+/* relay:inject(payload [, to_client]): sends the server a command, in the form that scripts know, or with nil the
+ * waiting command as it came. Its answer comes with on_answer, or goes to the client before that. A command without an
+ * answer has no on_answer. */
+static int inject(lua_State *L) {
   struct relay *r = check_relay(L);
   size_t length;
-  const uint8_t *payload = (const uint8_t *)luaL_checklstring(L, 2, &length);
-  luaL_argcheck(L, length > 0 && length < PACKET_MAX_PAYLOAD - 2, 2, "a command of 1 byte to 16 MiB expected");
+  const uint8_t *payload = (const uint8_t *)luaL_optlstring(L, 2, NULL, &length);
+  luaL_argcheck(L, !payload || length > 0, 2, "a command of at least 1 byte expected");
+  enum destination destination = lua_toboolean(L, 3) ? TO_CLIENT_NOTIFY : TO_OWNER;
   if (r->ended) return 0;
-  bool attributes = payload[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
-  uint8_t begin[PACKET_HEADER_SIZE + 1 + sizeof no_attributes];
-  uint8_t *end = store_header(begin, (uint32_t)(length + (attributes ? sizeof no_attributes : 0)), 0);
-  *end++ = payload[0];
-  if (attributes) end = (uint8_t *)memcpy(end, no_attributes, sizeof no_attributes) + sizeof no_attributes;
-  if (!relay_pending_push(r, payload[0], TO_OWNER)) return luaL_error(L, "not enough memory");
-  relay_write_server(r, begin, (size_t)(end - begin));
-  relay_write_server(r, payload + 1, length - 1);
+  const uint8_t *waiting = payload ? NULL : check_command(L, r);
+  if (!relay_pending_push(r, payload ? payload[0] : waiting[PACKET_HEADER_SIZE], destination))
+    return luaL_error(L, "not enough memory");
+  memset(&r->numbering, 0, sizeof r->numbering);
+  r->sent_at = uv_hrtime();
+  r->first_byte_at = r->ended_at = 0;
+  if (payload)
+    r->numbering.shift = (uint8_t)(r->request.sequence + 1 - write_command(r, payload, length));
+  else
+    relay_write_server(r, waiting, r->command_length);
   relay_update_reading(r);
   return 0;
+}
+
+/* relay:times(): microseconds from the last injected command to the first byte of its answer and to the last. */
+static int times(lua_State *L) {
+  struct relay *r = check_relay(L);
+  lua_pushnumber(L, (lua_Number)((r->first_byte_at - r->sent_at) / 1000));
+  lua_pushnumber(L, (lua_Number)((r->ended_at - r->sent_at) / 1000));
+  return 2;
 }
 
 /* relay:close_when_idle(): ends the session once no answer is due, with on_relay_end(relay, "idle"). */
@@ -195,7 +240,7 @@ static int collect(lua_State *L) {
 void relay_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"start", start},       {"watch", watch},   {"forward", forward},
                                      {"reply", reply},       {"inject", inject}, {"close_when_idle", close_when_idle},
-                                     {"counters", counters}, {NULL, NULL}};
+                                     {"counters", counters}, {"times", times},   {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&relay_anchors_key);
   lua_newtable(L);
   lua_rawset(L, LUA_REGISTRYINDEX);

@@ -1,6 +1,7 @@
 -- What the port for readers asks of a session: every statement is looked at before it goes to a server, and the server
 -- is told too. It is told on a read-only replica as well: there a privileged user could write otherwise.
 
+local packet = require "mysql.packet"
 local proto = require "mysql.proto"
 
 local read_only = require "mysql-proxy.read_only"
@@ -24,7 +25,7 @@ end
 
 local function refusal(reason)
   BARRED.errmsg = "The MySQL Proxy is running with the read-only port so it cannot execute this statement: " .. reason
-  return proto.to_err_packet(BARRED)
+  return (packet.frame(proto.to_err_packet(BARRED), 1))
 end
 
 function M.begin_queries(session)
@@ -32,10 +33,10 @@ function M.begin_queries(session)
 end
 
 --- COM_CHANGE_USER and COM_RESET_CONNECTION make the session one that may write again: it is told anew.
-function M.read_query(_, relay, packet)
-  local command = packet:byte()
+function M.read_query(_, relay, payload)
+  local command = payload:byte()
   if command == COM_QUERY or command == COM_STMT_PREPARE then
-    local ok, reason = read_only.check(packet:sub(2))
+    local ok, reason = read_only.check(payload:sub(2))
     if not ok then
       return relay:reply(refusal(reason))
     end
