@@ -92,7 +92,7 @@ void relay_forget(struct relay *r, struct stream *s) {
 static void end_relay(struct relay *r, const char *side, const char *message, const char *code) {
   if (r->ended) return;
   r->ended = true;
-  struct stream *client = r->client, *server = r->server;
+  struct stream *client = r->client;
   if (stream_push_method(client, "on_relay_end")) {
     push_relay(r);
     lua_pushstring(r->L, side);
@@ -100,10 +100,11 @@ static void end_relay(struct relay *r, const char *side, const char *message, co
     lua_pushstring(r->L, code);
     stream_call(client, 4, 0);
   }
+  struct stream *server = r->server; /* the owner may have detached it */
   bool client_left = strcmp(side, "client") == 0 && !message;
-  if (client_left && (server->queued || !r->pending_count))
+  if (server && client_left && (server->queued || !r->pending_count))
     stream_finish(server);
-  else
+  else if (server)
     stream_close(server);
   if (client_left && !client->queued)
     stream_close(client);
@@ -147,8 +148,9 @@ void relay_ended(struct relay *r, struct stream *s, int status) {
 }
 
 void relay_timeout(struct relay *r, struct stream *s) {
-  uint64_t active_at = r->client->active_at > r->server->active_at ? r->client->active_at : r->server->active_at;
-  uint64_t limit = r->client->queued || r->server->queued ? r->write_limit : r->read_limit;
+  uint64_t active_at = r->client->active_at;
+  if (r->server && r->server->active_at > active_at) active_at = r->server->active_at;
+  uint64_t limit = r->client->queued || (r->server && r->server->queued) ? r->write_limit : r->read_limit;
   uint64_t idle = uv_now(s->shared->loop) - active_at;
   if (limit && idle >= limit) end_relay(r, "timeout", "nothing was read or written for too long", "ETIMEDOUT");
 }
@@ -174,8 +176,8 @@ void relay_update_reading(struct relay *r) {
   bool clients_turn = r->uploading || pending_is(r, RESPONSE_AUTH);
   bool hold_client = r->client_done || r->deaf ||
                      (!clients_turn && (r->waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
-  set_reading(r->client, !hold_client && r->server->queued <= HIGH_WATER);
-  set_reading(r->server, r->client->queued <= HIGH_WATER);
+  set_reading(r->client, !hold_client && (!r->server || r->server->queued <= HIGH_WATER));
+  if (r->server) set_reading(r->server, r->client->queued <= HIGH_WATER);
 }
 
 static bool is_idle(const struct relay *r) {
@@ -190,7 +192,7 @@ void relay_close_if_idle(struct relay *r) {
 /* --- client to server -------------------------------------------------------------------------------------- */
 
 void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
-  if (length && !r->deaf && !stream_write(r->server, data, length)) r->deaf = true;
+  if (length && !r->deaf && (!r->server || !stream_write(r->server, data, length))) r->deaf = true;
 }
 
 /* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */

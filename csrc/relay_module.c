@@ -127,23 +127,34 @@ static int forward(lua_State *L) {
   return 0;
 }
 
-/* relay:reply(bytes): answers the waiting command with these packets, headers included, instead of asking the server;
- * they are numbered on from the command. With "" a command is done for which the client has got its answer already, or
- * that has none. */
-static int reply(lua_State *L) {
-  struct relay *r = check_relay(L);
+/* Packets for the client, from a string at index 2. */
+static void write_packets(lua_State *L, struct relay *r) {
   size_t length;
   const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
-  luaL_argcheck(L, length == 0 || length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
+  luaL_argcheck(L, length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
+  memset(&r->numbering, 0, sizeof r->numbering);
+  r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
+  relay_write_client(r, bytes, length); /* its end is told by itself */
+  r->numbering.shift = 0;
+}
+
+/* relay:answer(bytes): the client gets these packets, headers included, as the answer to the waiting command; they are
+ * numbered on from it. The command goes on waiting. */
+static int answer(lua_State *L) {
+  struct relay *r = check_relay(L);
+  if (r->ended) return 0;
+  check_command(L, r);
+  write_packets(L, r);
+  return 0;
+}
+
+/* relay:reply([bytes]): the waiting command is done: it has been answered, has no answer, or these packets are it. */
+static int reply(lua_State *L) {
+  struct relay *r = check_relay(L);
   if (r->ended) return 0;
   check_command(L, r);
   r->commands++;
-  memset(&r->numbering, 0, sizeof r->numbering);
-  if (length) {
-    r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
-    relay_write_client(r, bytes, length); /* its end is told by itself */
-    r->numbering.shift = 0;
-  }
+  if (!lua_isnoneornil(L, 2)) write_packets(L, r);
   decided(r);
   return 0;
 }
@@ -197,6 +208,35 @@ static int inject(lua_State *L) {
   return 0;
 }
 
+/* relay:detach(): the server's stream leaves the relay, to be used for another client; no answer may be due.
+ * Result: the stream, which belongs to its owner again; nil if there is none or the relay has ended it. */
+static int detach(lua_State *L) {
+  struct relay *r = check_relay(L);
+  struct stream *server = r->server;
+  luaL_argcheck(L, !r->pending_count, 1, "no answer may be due when a server is detached");
+  if (!server || server->closed || server->finishing) return 0;
+  stream_push(server);
+  r->server = NULL;
+  server->relay = NULL;
+  return 1;
+}
+
+/* relay:attach(server): goes on with another server, that negotiated the same capabilities. */
+static int attach(lua_State *L) {
+  struct relay *r = check_relay(L);
+  struct stream *server = stream_check(L, 2);
+  luaL_argcheck(L, !r->server, 1, "a relay without a server expected");
+  luaL_argcheck(L, !server->closed && !server->relay, 2, "an open stream without a relay expected");
+  if (r->ended) return 0;
+  server->packets = false;
+  server->relay = r;
+  r->server = server;
+  r->deaf = false;
+  stream_set_timeout(server, 0);
+  relay_update_reading(r);
+  return 0;
+}
+
 /* relay:times(): microseconds from the last injected command to the first byte of its answer and to the last. */
 static int times(lua_State *L) {
   struct relay *r = check_relay(L);
@@ -238,7 +278,8 @@ static int collect(lua_State *L) {
 }
 
 void relay_open(lua_State *L) {
-  static const luaL_Reg methods[] = {{"start", start},       {"watch", watch},   {"forward", forward},
+  static const luaL_Reg methods[] = {{"answer", answer},     {"detach", detach}, {"attach", attach},
+                                     {"start", start},       {"watch", watch},   {"forward", forward},
                                      {"reply", reply},       {"inject", inject}, {"close_when_idle", close_when_idle},
                                      {"counters", counters}, {"times", times},   {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&relay_anchors_key);
