@@ -37,15 +37,19 @@ static void broken(struct response *r, const char *problem) {
   r->problem = problem;
 }
 
-/* One packet of the answer: its first bytes, and the payload length of its (first) wire packet. */
+/* One packet of the answer: its first bytes, the payload length of its (first) wire packet, and its size on the wire,
+ * headers included. */
 struct answer_packet {
   struct cursor head;
   uint8_t first;
   uint32_t length;
+  uint64_t size;
 };
 
 static void read_ok(struct response *r, struct answer_packet *p) {
   cursor_uint(&p->head, 1);
+  r->has_ok = true;
+  r->ended_in_rows = false;
   r->affected_rows = cursor_lenenc(&p->head);
   r->last_insert_id = cursor_lenenc(&p->head);
   r->status = (uint16_t)cursor_uint(&p->head, 2);
@@ -69,6 +73,7 @@ static bool take_error(struct response *r, struct answer_packet *p) {
   if (code == ERROR_CODE_PROGRESS && r->capabilities & (CLIENT_PROGRESS_OBSOLETE | MARIADB_CLIENT_PROGRESS))
     return true;
   r->error = code;
+  r->failed = true;
   r->status = 0;
   r->state = RESPONSE_DONE;
   return true;
@@ -76,6 +81,11 @@ static bool take_error(struct response *r, struct answer_packet *p) {
 
 static void end_of_result(struct response *r) {
   r->state = r->status & SERVER_MORE_RESULTS_EXISTS ? RESPONSE_HEADER : RESPONSE_DONE;
+}
+
+static void end_of_rows(struct response *r) {
+  r->ended_in_rows = true;
+  end_of_result(r);
 }
 
 static void expect_definitions(struct response *r, uint64_t columns, bool metadata_follows) {
@@ -145,7 +155,7 @@ static void take_columns_eof(struct response *r, struct answer_packet *p) {
   read_eof(r, p);
   r->in_cursor = r->command == COM_STMT_EXECUTE && r->status & SERVER_STATUS_CURSOR_EXISTS;
   if (r->in_cursor)
-    end_of_result(r);
+    end_of_rows(r);
   else
     r->state = RESPONSE_ROWS;
 }
@@ -154,12 +164,13 @@ static void take_row(struct response *r, struct answer_packet *p) {
   if (take_error(r, p)) return;
   if (r->capabilities & CLIENT_DEPRECATE_EOF && p->first == HEADER_EOF && p->length < PACKET_MAX_PAYLOAD) {
     read_ok(r, p);
-    end_of_result(r);
+    end_of_rows(r);
   } else if (is_eof(p)) {
     read_eof(r, p);
-    end_of_result(r);
+    end_of_rows(r);
   } else {
     r->rows++;
+    r->row_bytes += p->size;
     return;
   }
   if (r->command == COM_FIELD_LIST || r->command == COM_STMT_FETCH) r->state = RESPONSE_DONE;
@@ -188,8 +199,8 @@ static void take_event(struct response *r, struct answer_packet *p) {
   if (is_eof(p)) r->state = RESPONSE_DONE;
 }
 
-static void take_packet(struct response *r, const uint8_t *head, size_t head_length, uint32_t length) {
-  struct answer_packet p = {cursor_over(head, head_length), 0, length};
+static void take_packet(struct response *r, const uint8_t *head, size_t head_length, uint32_t length, uint64_t size) {
+  struct answer_packet p = {cursor_over(head, head_length), 0, length, size};
   if (head_length) p.first = head[0];
   switch (r->state) {
   case RESPONSE_HEADER: take_header(r, &p); break;
@@ -217,8 +228,9 @@ static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t
     uint32_t payload = (uint32_t)cursor_uint(&c, 3);
     if (payload == PACKET_MAX_PAYLOAD || payload > length - at - PACKET_HEADER_SIZE) break;
     r->framing.sequence = data[at + 3];
-    take_packet(r, data + at + PACKET_HEADER_SIZE, payload < FRAMING_HEAD ? payload : FRAMING_HEAD, payload);
-    at += PACKET_HEADER_SIZE + payload;
+    size_t size = PACKET_HEADER_SIZE + payload;
+    take_packet(r, data + at + PACKET_HEADER_SIZE, payload < FRAMING_HEAD ? payload : FRAMING_HEAD, payload, size);
+    at += size;
   }
   return at;
 }
@@ -230,8 +242,12 @@ size_t response_feed(struct response *r, const uint8_t *data, size_t length) {
     if (framing_at_boundary(&r->framing)) at += feed_whole_packets(r, data + at, length - at);
     if (at == length || r->state >= RESPONSE_DONE) break;
     bool complete;
-    at += framing_feed(&r->framing, data + at, length - at, &complete);
-    if (complete) take_packet(r, r->framing.head, r->framing.head_seen, r->framing.length);
+    size_t used = framing_feed(&r->framing, data + at, length - at, &complete);
+    at += used;
+    r->packet_bytes += used;
+    if (!complete) continue;
+    take_packet(r, r->framing.head, r->framing.head_seen, r->framing.length, r->packet_bytes);
+    r->packet_bytes = 0;
   }
   return at;
 }

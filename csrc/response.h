@@ -36,6 +36,7 @@ enum {
 #define CLIENT_OPTIONAL_RESULTSET_METADATA (UINT64_C(1) << 25)
 #define CLIENT_QUERY_ATTRIBUTES (UINT64_C(1) << 27)
 #define MARIADB_CLIENT_PROGRESS (UINT64_C(1) << 32)
+#define MARIADB_CLIENT_EXTENDED_METADATA (UINT64_C(1) << 35)
 #define MARIADB_CLIENT_CACHE_METADATA (UINT64_C(1) << 36)
 
 enum response_state {
@@ -58,8 +59,12 @@ struct response {
   uint8_t state;
   bool local_infile;    /* the server asks for a file: set by the request, cleared by the owner after the upload */
   bool in_cursor;       /* EOF said that the rows stay in a cursor */
+  bool has_ok;          /* affected_rows and last_insert_id are those of an OK packet, */
+  bool ended_in_rows;   /* but say nothing if rows came behind it */
+  bool failed;          /* ended by an ERR packet; its code may be 0 */
   uint32_t definitions; /* column definitions (with their EOF packets) to come */
   struct framing framing;
+  uint64_t packet_bytes; /* of a packet that comes in pieces, as far as it has come */
 
   /* what the answer was, as far as it has come */
   uint16_t status; /* server status of the last OK or EOF */
@@ -68,6 +73,7 @@ struct response {
   uint64_t affected_rows;
   uint64_t last_insert_id;
   uint64_t rows;
+  uint64_t row_bytes; /* of the packets of these rows, their headers included */
   const char *problem;
 };
 

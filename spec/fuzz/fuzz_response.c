@@ -8,10 +8,10 @@ enum { MAX_ANSWERS = 32 };
 
 struct verdict {
   size_t end;
-  uint64_t affected_rows, last_insert_id, rows;
+  uint64_t affected_rows, last_insert_id, rows, row_bytes;
   uint16_t status, warnings, error;
   uint8_t state, sequence;
-  bool local_infile, in_cursor;
+  bool local_infile, in_cursor, has_ok, ended_in_rows, failed;
 };
 
 static uint64_t capabilities_of(uint8_t flags) {
@@ -30,6 +30,7 @@ static struct verdict verdict_of(const struct response *r, size_t end) {
   v.affected_rows = r->affected_rows;
   v.last_insert_id = r->last_insert_id;
   v.rows = r->rows;
+  v.row_bytes = r->row_bytes;
   v.status = r->status;
   v.warnings = r->warnings;
   v.error = r->error;
@@ -37,6 +38,9 @@ static struct verdict verdict_of(const struct response *r, size_t end) {
   v.sequence = framing_at_boundary(&r->framing) ? r->framing.sequence : 0;
   v.local_infile = r->local_infile;
   v.in_cursor = r->in_cursor;
+  v.has_ok = r->has_ok;
+  v.ended_in_rows = r->ended_in_rows;
+  v.failed = r->failed;
   return v;
 }
 
