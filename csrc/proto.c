@@ -3,12 +3,10 @@
  * from_*(payload) takes a packet's payload without its 4-byte header and returns a table; it raises if the payload is
  * malformed. A string that is empty is absent from the table. to_*(table) returns a payload; unknown keys are ignored.
  * Source: "Connection Phase Packets" and "Generic Response Packets" of the MySQL protocol documentation; MariaDB's
- * "Connecting", for the extended capabilities. */
-#include <lauxlib.h>
-#include <lua.h>
-#include <stdio.h>
+ * "Connecting", for the extended capabilities. COM_STMT_* is in proto_stmt.c, master.info in proto_masterinfo.c. */
+#include "proto.h"
 
-#include "packet.h"
+#include <stdio.h>
 
 #define CLIENT_LONG_PASSWORD 0x1u /* MariaDB: CLIENT_MYSQL; clear if the extended capabilities are meant */
 #define CLIENT_CONNECT_WITH_DB 0x8u
@@ -63,82 +61,6 @@ static const struct flag extended_capabilities[] = {{"MARIADB_CLIENT_PROGRESS", 
                                                     {"MARIADB_CLIENT_CACHE_METADATA", 0x10},
                                                     {"MARIADB_CLIENT_BULK_UNIT_RESULTS", 0x20},
                                                     {NULL, 0}};
-
-/* --- tables ------------------------------------------------------------------------------------------------ */
-
-static struct cursor check_payload(lua_State *L) {
-  size_t length;
-  const char *payload = luaL_checklstring(L, 1, &length);
-  return cursor_over(payload, length);
-}
-
-static int malformed(lua_State *L, const char *packet) {
-  return luaL_error(L, "the %s packet is malformed: it ends too early, or a length in it is wrong", packet);
-}
-
-static void set_number(lua_State *L, const char *key, double value) {
-  lua_pushnumber(L, value);
-  lua_setfield(L, -2, key);
-}
-
-static void set_string(lua_State *L, const char *key, const uint8_t *bytes, size_t length) {
-  if (!bytes || length == 0) return;
-  lua_pushlstring(L, (const char *)bytes, length);
-  lua_setfield(L, -2, key);
-}
-
-/* The number at table[key]; a missing one is `otherwise`. */
-static uint64_t get_number(lua_State *L, const char *key, uint64_t otherwise) {
-  lua_getfield(L, 1, key);
-  uint64_t value = otherwise;
-  if (lua_isnumber(L, -1)) {
-    lua_Number number = lua_tonumber(L, -1);
-    if (!(number >= 0 && number < 18446744073709551616.0)) luaL_error(L, ".%s has to be from 0 to 2^64 - 1", key);
-    value = (uint64_t)number;
-  } else if (!lua_isnil(L, -1)) {
-    luaL_error(L, ".%s has to be a number", key);
-  }
-  lua_pop(L, 1);
-  return value;
-}
-
-/* The string at table[key], which the table keeps alive; a missing one is `otherwise`. */
-static const char *get_string(lua_State *L, const char *key, const char *otherwise, size_t *length) {
-  lua_getfield(L, 1, key);
-  const char *value = otherwise;
-  *length = strlen(otherwise);
-  if (lua_type(L, -1) == LUA_TSTRING)
-    value = lua_tolstring(L, -1, length);
-  else if (!lua_isnil(L, -1))
-    luaL_error(L, ".%s has to be a string", key);
-  lua_pop(L, 1);
-  return value;
-}
-
-static void add_uint(luaL_Buffer *b, uint64_t value, unsigned size) {
-  uint8_t bytes[8];
-  store_uint(bytes, value, size);
-  luaL_addlstring(b, (const char *)bytes, size);
-}
-
-static void add_lenenc(luaL_Buffer *b, uint64_t value) {
-  if (value < 0xfb) {
-    add_uint(b, value, 1);
-    return;
-  }
-  unsigned size = value <= 0xffff ? 2 : value <= 0xffffff ? 3 : 8;
-  luaL_addchar(b, size == 2 ? '\xfc' : size == 3 ? '\xfd' : '\xfe');
-  add_uint(b, value, size);
-}
-
-static void add_zeros(luaL_Buffer *b, unsigned count) {
-  while (count--) luaL_addchar(b, '\0');
-}
-
-static void add_string_nul(luaL_Buffer *b, const char *bytes, size_t length) {
-  luaL_addlstring(b, bytes, length);
-  luaL_addchar(b, '\0');
-}
 
 /* --- OK, ERR, EOF ------------------------------------------------------------------------------------------ */
 
@@ -329,20 +251,22 @@ static int from_challenge_packet(lua_State *L) {
   return 1;
 }
 
-static void add_version(lua_State *L, luaL_Buffer *b) {
-  char text[32] = "5.0.99";
-  unsigned number = (unsigned)get_number(L, "server_version", 0);
+/* The text of a server_version: "5.00.34" for 50034; a number that is no version of its time gives "5.0.99". */
+static void version_text(lua_State *L, char *text, size_t size) {
+  uint64_t number = get_number(L, "server_version", 0);
+  snprintf(text, size, "5.0.99");
   if (number > 30000 && number < 100000)
-    snprintf(text, sizeof text, "%u.%02u.%02u", number / 10000, number / 100 % 100, number % 100);
-  size_t length;
-  const char *version = get_string(L, "server_version_text", text, &length);
-  add_string_nul(b, version, length);
+    snprintf(text, size, "%u.%02u.%02u", (unsigned)number / 10000, (unsigned)number / 100 % 100,
+             (unsigned)number % 100);
 }
 
 /* The keys of from_challenge_packet; an empty table gives the greeting of a mock server. */
 static int to_challenge_packet(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
-  size_t challenge_length, plugin_length;
+  char number[32];
+  version_text(L, number, sizeof number);
+  size_t version_length, challenge_length, plugin_length;
+  const char *version = get_string(L, "server_version_text", number, &version_length);
   const char *challenge = get_string(L, "challenge", "01234567890123456789", &challenge_length);
   const char *plugin = get_string(L, "auth_plugin_name", "", &plugin_length);
   luaL_argcheck(L, challenge_length >= SCRAMBLE_FIRST, 1, ".challenge has to have 8 bytes or more");
@@ -351,7 +275,7 @@ static int to_challenge_packet(lua_State *L) {
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   add_uint(&b, get_number(L, "protocol_version", 10), 1);
-  add_version(L, &b);
+  add_string_nul(&b, version, version_length);
   add_uint(&b, get_number(L, "thread_id", 0), 4);
   add_string_nul(&b, challenge, SCRAMBLE_FIRST);
   add_uint(&b, flags & 0xffff, 2);
@@ -533,7 +457,11 @@ LUA_MODULE luaopen_mysql_proto(lua_State *L) {
                                        {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
+  luaL_register(L, NULL, proto_stmt_functions);
+  luaL_register(L, NULL, proto_masterinfo_functions);
   set_flags(L, "capabilities", capabilities);
   set_flags(L, "extended_capabilities", extended_capabilities);
+  lua_pushvalue(L, -1);
+  lua_setglobal(L, "proto"); /* scripts of 2009 count on it */
   return 1;
 }

@@ -66,6 +66,45 @@ local function check_login(payload)
   end
 end
 
+local STATEMENT_DECODERS = { "from_stmt_prepare_packet", "from_stmt_prepare_ok_packet", "from_stmt_close_packet" }
+local PARAMS = { 0, 1, 3, 17 }
+
+local function check_params(params, count)
+  for _, param in ipairs(params or {}) do
+    count = count - 1
+    assert(param.type < 256 and type(param.value) ~= "table")
+  end
+  return count
+end
+
+local function check_statement(payload)
+  for _, name in ipairs(STATEMENT_DECODERS) do
+    decode(name, payload)
+  end
+  for _, count in ipairs(PARAMS) do
+    local ok, execute = pcall(proto.from_stmt_execute_packet, payload, count)
+    if ok then
+      assert(execute.stmt_id == proto.stmt_id_from_stmt_execute_packet(payload))
+      assert((execute.params ~= nil) == execute.new_params_bound)
+      local missing = check_params(execute.params, count)
+      assert(missing == 0 or not execute.new_params_bound or execute.flags % 16 >= 8)
+      check_params(execute.query_attributes, 0)
+    else
+      assert(execute:find("malformed", 1, true) or execute:find("can't decode type %d+ yet"), execute)
+    end
+  end
+end
+
+local function check_masterinfo(text)
+  local info = decode("from_masterinfo_string", text)
+  if info then
+    local again = decode("from_masterinfo_string", proto.to_masterinfo_string(info))
+    for key in pairs(info) do
+      same(info, again, key)
+    end
+  end
+end
+
 local function check_packets(bytes)
   local payload, sequence, after = packet.parse(bytes)
   if payload then
@@ -85,5 +124,7 @@ return function(bytes)
   check_generic(bytes)
   check_greeting(bytes)
   check_login(bytes)
+  check_statement(bytes)
+  check_masterinfo(bytes)
   check_packets(bytes)
 end
