@@ -1,0 +1,158 @@
+/* Tokens to the normalised form of a statement. */
+#include "tokenizer.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <string.h>
+
+/* A string being made. It begins in `small`; when that is full, it goes on in a userdata of twice the size, which is
+ * in its place on the stack and so is Lua's to free. */
+struct output {
+  lua_State *L;
+  char *begin;
+  char *at;
+  char *end;
+  int place;
+  char small[4096];
+};
+
+static void output_begin(struct output *o, lua_State *L) {
+  lua_pushnil(L);
+  o->L = L;
+  o->place = lua_gettop(L);
+  o->begin = o->at = o->small;
+  o->end = o->small + sizeof o->small;
+}
+
+static void output_grow(struct output *o, size_t more) {
+  size_t used = (size_t)(o->at - o->begin), size = 2 * (used + more);
+  char *larger = lua_newuserdata(o->L, size);
+  memcpy(larger, o->begin, used);
+  lua_replace(o->L, o->place);
+  o->begin = larger;
+  o->at = larger + used;
+  o->end = larger + size;
+}
+
+static inline void output_reserve(struct output *o, size_t more) {
+  if ((size_t)(o->end - o->at) < more) output_grow(o, more);
+}
+
+static inline void put(struct output *o, const char *text, size_t length) {
+  memcpy(o->at, text, length);
+  o->at += length;
+}
+
+static inline void put_upper(struct output *o, const char *text, size_t length) {
+  for (size_t i = 0; i < length; i++) o->at[i] = (char)(text[i] - ('a' <= text[i] && text[i] <= 'z' ? 'a' - 'A' : 0));
+  o->at += length;
+}
+
+static inline void put_text(struct output *o, const struct token *t) { o->at += token_text(t, o->at); }
+
+struct normalizer {
+  struct output out;
+  unsigned tokens; /* that have been put out */
+  bool start;      /* the first of them was START */
+};
+
+static bool is_transaction_word(const struct normalizer *n, const struct token *t) {
+  static const char *const first[] = {"COMMIT", "ROLLBACK", "BEGIN", "START", NULL};
+  static const char *const second[] = {"TRANSACTION", NULL};
+  const char *const *words = n->tokens == 0 ? first : second;
+  if (n->tokens > 1 || (n->tokens == 1 && !n->start) || t->doubled) return false;
+  for (; *words; words++)
+    if (same_word(t->text, t->length, *words)) return true;
+  return false;
+}
+
+static void normalize_literal(struct normalizer *n, const struct token *t) {
+  struct output *o = &n->out;
+  if (t->length && *t->text == '@') {
+    put_text(o, t);
+  } else if (is_transaction_word(n, t)) {
+    n->start = n->tokens == 0 && (*t->text | 0x20) == 's';
+    put_upper(o, t->text, t->length);
+  } else {
+    put(o, "`", 1);
+    put_text(o, t);
+    put(o, "`", 1);
+  }
+  put(o, " ", 1);
+}
+
+static void normalize_token(struct normalizer *n, const struct token *t) {
+  struct output *o = &n->out;
+  if (t->id == TK_COMMENT || t->id == TK_REMOVED) return;
+  bool value = t->id == TK_STRING || t->id == TK_INTEGER || t->id == TK_FLOAT;
+  output_reserve(o, sizeof "/*!*/ " + (value ? 0 : t->length));
+  switch (t->id) {
+  case TK_COMMENT_MYSQL:
+    put(o, "/*!", 3);
+    put(o, t->text, t->length);
+    put(o, "*/ ", 3);
+    break;
+  case TK_LITERAL: normalize_literal(n, t); break;
+  case TK_STRING:
+  case TK_INTEGER:
+  case TK_FLOAT: put(o, "? ", 2); break;
+  case TK_FUNCTION: put_upper(o, t->text, t->length); break;
+  default: put_upper(o, t->text, t->length); put(o, " ", 1);
+  }
+  n->tokens++;
+}
+
+static uint16_t id_of_name(const char *name) {
+  static const uint16_t special[] = {TK_COMMENT, TK_COMMENT_MYSQL, TK_LITERAL, TK_STRING,
+                                     TK_INTEGER, TK_FLOAT,         TK_FUNCTION};
+  if (strncmp(name, "TK_", 3) != 0) return TK_UNKNOWN;
+  for (size_t i = 0; i < sizeof special / sizeof *special; i++)
+    if (strcmp(name + 3, token_word(special[i])) == 0) return special[i];
+  return TK_UNKNOWN;
+}
+
+static void begin(struct normalizer *n, lua_State *L) {
+  n->tokens = 0;
+  n->start = false;
+  output_begin(&n->out, L);
+}
+
+static void push(struct normalizer *n) { lua_pushlstring(n->out.L, n->out.begin, (size_t)(n->out.at - n->out.begin)); }
+
+void normalize_sql(lua_State *L, struct scanner s) {
+  struct normalizer n;
+  struct token t;
+  begin(&n, L);
+  while (token_scan(&s, &t)) normalize_token(&n, &t);
+  push(&n);
+}
+
+void normalize_tokens(lua_State *L, const struct token *tokens, size_t count) {
+  struct normalizer n;
+  begin(&n, L);
+  for (size_t i = 0; i < count; i++) normalize_token(&n, &tokens[i]);
+  push(&n);
+}
+
+void normalize_array(lua_State *L) {
+  struct normalizer n;
+  begin(&n, L);
+  size_t count = lua_objlen(L, 1);
+  for (size_t i = 1; i <= count; i++) {
+    lua_rawgeti(L, 1, (int)i);
+    if (!lua_isnil(L, -1)) {
+      luaL_argcheck(L, lua_istable(L, -1), 1, "an array of tokens expected");
+      lua_getfield(L, -1, "token_name");
+      lua_getfield(L, -2, "text");
+      luaL_argcheck(L, lua_isstring(L, -2) && lua_isstring(L, -1), 1, "tokens with token_name and text expected");
+      size_t length;
+      const char *text = lua_tolstring(L, -1, &length);
+      luaL_argcheck(L, length < UINT32_MAX, 1, "4 GB of SQL are too much");
+      struct token t = {text, (uint32_t)length, id_of_name(lua_tostring(L, -2)), 0};
+      normalize_token(&n, &t);
+      lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+  }
+  push(&n);
+}
