@@ -12,6 +12,7 @@ dependencies = {
   "lua == 5.1",
   "luv",
   "lpeg",
+  "luafilesystem",
 }
 build = {
   type = "cmake",
