@@ -1,0 +1,513 @@
+/* Lua module mysql.resultset, the reader: what a server answered to a command, as scripts see it. Nothing is decoded
+ * before it is asked for. resultset_writer.c has the functions that make answers.
+ *
+ * new(bytes, command, capabilities [, summary]): bytes are the packets of the complete answer to a command, headers
+ * included; nil if they were not kept, then summary says what is known of them: affected_rows, insert_id, status,
+ * warnings, rows, row_bytes, error (code, or 0), failed (an ERR, whose code may be 0), ended_in_rows. capabilities: the
+ * flags that client and server have agreed on, MariaDB's extended ones multiplied by 2^32.
+ *
+ * What it returns has these keys, all others are nil. Bytes that are no answer raise an error when they are looked at.
+ *   fields, rows      of the first result set: rows is an iterator that begins anew each time it is read, or nil
+ *   raw               payload of the first packet
+ *   row_count, bytes  rows of all result sets, and the size of their packets
+ *   flags             in_trans, auto_commit, no_good_index_used, no_index_used: booleans
+ *   affected_rows, insert_id, warning_count, query_status
+ *
+ * Source: "Text Protocol" and "Column Definition Packet" of the MySQL and MariaDB documentation. */
+#include "resultset.h"
+
+#define RESULTSET_TYPE "mysql.resultset"
+#define FIELDS_TYPE "mysql.resultset.fields"
+#define FIELD_TYPE "mysql.resultset.field"
+
+enum { HEADER_NULL = 0xfb, HEADER_ERR = 0xff };
+enum { QUERY_OK = 0, QUERY_ERR = 255 };
+enum { MOST_CELLS = 4096 }; /* that a row is made for at once; what is NULL behind them takes no place */
+
+/* The Lua string with the bytes is in the object's environment, which keeps it alive. */
+enum { ENV_BYTES = 1, ENV_FIELDS = 2 };
+
+struct resultset {
+  const uint8_t *bytes; /* NULL: not kept */
+  size_t length;
+  uint64_t capabilities;
+  uint8_t command;
+  bool counted; /* outcome has been found */
+  struct response outcome;
+};
+
+struct fields {
+  uint64_t capabilities;
+  const uint8_t *end; /* of the bytes */
+  size_t count;
+  const uint8_t *packets[]; /* where the column definitions begin */
+};
+
+/* A walk through an answer, packet by packet, with the recogniser to say what each is. */
+struct walk {
+  struct response answer;
+  struct cursor rest;
+  uint64_t columns; /* of the first result set */
+};
+
+static int malformed(lua_State *L, const char *what, const char *why) {
+  return luaL_error(L, "the %s is malformed: %s", what, why);
+}
+
+static const char *const cut_off = "it ends too early";
+static const char *const wrong_length = "it ends too early, or a length in it is wrong";
+
+/* --- packets ----------------------------------------------------------------------------------------------- */
+
+/* The next packet with all that belongs to its chain, headers included. */
+static struct cursor take_chain(struct cursor *rest) {
+  const uint8_t *begin = rest->at;
+  uint32_t length;
+  do {
+    length = (uint32_t)cursor_uint(rest, 3);
+    cursor_uint(rest, 1);
+    cursor_bytes(rest, length);
+  } while (length == PACKET_MAX_PAYLOAD && !rest->failed);
+  return cursor_over(begin, rest->failed ? 0 : (size_t)(rest->at - begin));
+}
+
+/* The payload of a chain. Pushes what keeps it alive: if it is more than one packet, a copy in one piece. */
+static struct cursor push_payload(lua_State *L, struct cursor chain) {
+  struct cursor parts = chain;
+  uint32_t length = (uint32_t)cursor_uint(&chain, 3);
+  cursor_uint(&chain, 1);
+  if (length < PACKET_MAX_PAYLOAD) {
+    lua_pushnil(L);
+    return chain;
+  }
+  uint8_t *whole = lua_newuserdata(L, cursor_left(&parts)), *to = whole;
+  while (cursor_left(&parts)) {
+    length = (uint32_t)cursor_uint(&parts, 3);
+    cursor_uint(&parts, 1);
+    const uint8_t *part = cursor_bytes(&parts, length);
+    if (!part) break;
+    memcpy(to, part, length);
+    to += length;
+  }
+  return cursor_over(whole, (size_t)(to - whole));
+}
+
+static uint8_t first_byte(struct cursor chain) {
+  cursor_bytes(&chain, PACKET_HEADER_SIZE);
+  return (uint8_t)cursor_uint(&chain, 1);
+}
+
+static void begin_walk(struct walk *w, const struct resultset *rs) {
+  memset(w, 0, sizeof *w);
+  response_begin(&w->answer, rs->command, rs->capabilities);
+  w->rest = cursor_over(rs->bytes, rs->length);
+}
+
+/* The answer's next packet. False if none is left. */
+static bool next_packet(lua_State *L, struct walk *w, struct cursor *chain) {
+  if (w->answer.state >= RESPONSE_DONE || !cursor_left(&w->rest)) return false;
+  *chain = take_chain(&w->rest);
+  if (w->rest.failed) malformed(L, "answer", cut_off);
+  response_feed(&w->answer, chain->at, cursor_left(chain));
+  if (w->answer.state == RESPONSE_BROKEN) malformed(L, "answer", w->answer.problem);
+  return true;
+}
+
+static bool has_binary_rows(uint8_t command) {
+  return command == COM_STMT_EXECUTE || command == COM_STMT_BULK_EXECUTE || command == COM_STMT_FETCH;
+}
+
+static bool may_have_result_sets(uint8_t command) {
+  return command == COM_QUERY || command == COM_PROCESS_INFO || command == COM_STMT_EXECUTE ||
+         command == COM_STMT_BULK_EXECUTE;
+}
+
+/* Walks to the first result set, behind its column count. */
+static bool find_result_set(lua_State *L, const struct resultset *rs, struct walk *w) {
+  struct cursor chain;
+  begin_walk(w, rs);
+  if (!may_have_result_sets(rs->command)) return false;
+  while (w->answer.state == RESPONSE_HEADER && next_packet(L, w, &chain)) {
+    if (w->answer.state == RESPONSE_HEADER || w->answer.state == RESPONSE_DONE) continue;
+    cursor_bytes(&chain, PACKET_HEADER_SIZE);
+    w->columns = cursor_lenenc(&chain);
+    return true;
+  }
+  if (w->answer.state != RESPONSE_DONE && !w->answer.local_infile) malformed(L, "answer", cut_off);
+  return false;
+}
+
+/* --- column definitions ------------------------------------------------------------------------------------ */
+
+/* fields[i] is a userdata whose environment has what it shows. */
+static int field_index(lua_State *L) {
+  luaL_checkudata(L, 1, FIELD_TYPE);
+  lua_getfenv(L, 1);
+  lua_pushvalue(L, 2);
+  lua_rawget(L, -2);
+  return 1;
+}
+
+static void set_string(lua_State *L, const char *key, struct cursor *c) {
+  uint64_t length = cursor_lenenc(c);
+  const uint8_t *text = cursor_bytes(c, length);
+  if (!text) return;
+  lua_pushlstring(L, (const char *)text, (size_t)length);
+  lua_setfield(L, -2, key);
+}
+
+/* A table of what "Column Definition Packet" says. */
+static void push_definition(lua_State *L, struct cursor c, uint64_t capabilities, int number) {
+  lua_createtable(L, 0, 6);
+  cursor_bytes(&c, cursor_lenenc(&c)); /* catalog */
+  set_string(L, "db", &c);
+  set_string(L, "table", &c);
+  set_string(L, "org_table", &c);
+  set_string(L, "name", &c);
+  set_string(L, "org_name", &c);
+  if (capabilities & MARIADB_CLIENT_EXTENDED_METADATA) cursor_bytes(&c, cursor_lenenc(&c));
+  cursor_lenenc(&c);  /* length of what follows */
+  cursor_uint(&c, 2); /* character set */
+  cursor_uint(&c, 4); /* length of the column */
+  uint8_t type = (uint8_t)cursor_uint(&c, 1);
+  if (c.failed) malformed(L, lua_pushfstring(L, "column definition %d", number), wrong_length);
+  lua_pushinteger(L, type);
+  lua_setfield(L, -2, "type");
+}
+
+static void push_field(lua_State *L, const struct fields *f, size_t index) {
+  struct cursor rest = cursor_over(f->packets[index], (size_t)(f->end - f->packets[index]));
+  struct cursor payload = push_payload(L, take_chain(&rest));
+  lua_newuserdata(L, 0);
+  luaL_getmetatable(L, FIELD_TYPE);
+  lua_setmetatable(L, -2);
+  push_definition(L, payload, f->capabilities, (int)index + 1);
+  lua_setfenv(L, -2);
+  lua_remove(L, -2);
+}
+
+/* They are decoded one by one, and kept in the environment. */
+static int fields_index(lua_State *L) {
+  const struct fields *f = luaL_checkudata(L, 1, FIELDS_TYPE);
+  lua_Number number = luaL_checknumber(L, 2);
+  if (!(number >= 1 && number < (lua_Number)f->count + 1)) return 0;
+  size_t index = (size_t)number;
+  lua_getfenv(L, 1);
+  lua_rawgeti(L, -1, (int)index);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    push_field(L, f, index - 1);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, (int)index);
+  }
+  return 1;
+}
+
+static int fields_length(lua_State *L) {
+  const struct fields *f = luaL_checkudata(L, 1, FIELDS_TYPE);
+  lua_pushnumber(L, (lua_Number)f->count);
+  return 1;
+}
+
+static void find_definitions(lua_State *L, struct walk *w, struct fields *f, size_t capacity) {
+  struct cursor chain;
+  while (w->answer.state == RESPONSE_COLUMNS) {
+    uint32_t before = w->answer.definitions;
+    if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
+    if (w->answer.definitions < before && f->count < capacity) f->packets[f->count++] = chain.at;
+  }
+}
+
+static int push_fields(lua_State *L, struct resultset *rs) {
+  lua_getfenv(L, 1);
+  lua_rawgeti(L, -1, ENV_FIELDS);
+  if (!lua_isnil(L, -1)) return 1;
+  struct walk w;
+  size_t capacity = 0;
+  if (find_result_set(L, rs, &w) && w.answer.state == RESPONSE_COLUMNS) {
+    capacity = cursor_left(&w.rest) / PACKET_HEADER_SIZE; /* more cannot be there, whatever the header says */
+    if (capacity > w.answer.definitions) capacity = w.answer.definitions;
+  }
+  struct fields *f = lua_newuserdata(L, sizeof *f + capacity * sizeof *f->packets);
+  f->capabilities = rs->capabilities;
+  f->end = rs->bytes + rs->length;
+  f->count = 0;
+  luaL_getmetatable(L, FIELDS_TYPE);
+  lua_setmetatable(L, -2);
+  find_definitions(L, &w, f, capacity);
+  lua_newtable(L);
+  lua_rawgeti(L, -4, ENV_BYTES);
+  lua_setfield(L, -2, "bytes");
+  lua_setfenv(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, -4, ENV_FIELDS);
+  return 1;
+}
+
+/* The recogniser's verdict. A server's request for a file ends what is known so far. */
+static const struct response *outcome(lua_State *L, struct resultset *rs) {
+  struct response *o = &rs->outcome;
+  if (!rs->counted) {
+    response_begin(o, rs->command, rs->capabilities);
+    response_feed(o, rs->bytes, rs->length);
+    bool file_wanted = o->local_infile && o->state == RESPONSE_HEADER && framing_at_boundary(&o->framing);
+    if (o->state == RESPONSE_BROKEN) malformed(L, "answer", o->problem);
+    if (o->state != RESPONSE_DONE && !file_wanted) malformed(L, "answer", cut_off);
+    if (rs->command == COM_STATISTICS) o->failed = first_byte(cursor_over(rs->bytes, rs->length)) == HEADER_ERR;
+    rs->counted = true;
+  }
+  return o;
+}
+
+/* --- rows -------------------------------------------------------------------------------------------------- */
+
+static void push_row(lua_State *L, struct cursor c, const struct walk *w) {
+  int columns = 0;
+  c.failed = w->columns > cursor_left(&c); /* each cell has a byte or more */
+  lua_createtable(L, c.failed ? 0 : w->columns < MOST_CELLS ? (int)w->columns : MOST_CELLS, 0);
+  while (!c.failed && (uint64_t)columns < w->columns) {
+    columns++;
+    if (cursor_left(&c) && *c.at == HEADER_NULL) {
+      cursor_bytes(&c, 1);
+      continue;
+    }
+    uint64_t length = cursor_lenenc(&c);
+    const uint8_t *text = cursor_bytes(&c, length);
+    if (!text) break;
+    lua_pushlstring(L, (const char *)text, (size_t)length);
+    lua_rawseti(L, -2, columns);
+  }
+  if (c.failed || cursor_left(&c))
+    malformed(L, lua_pushfstring(L, "row %d", (int)w->answer.rows), "it does not have the cells of its columns");
+}
+
+/* Upvalues: the walk; the bytes. */
+static int next_row(lua_State *L) {
+  struct walk *w = lua_touserdata(L, lua_upvalueindex(1));
+  while (w->answer.state == RESPONSE_ROWS) {
+    struct cursor chain;
+    uint64_t before = w->answer.rows;
+    if (!next_packet(L, w, &chain)) return malformed(L, "answer", cut_off);
+    if (w->answer.rows == before) continue; /* a progress report, or the end */
+    push_row(L, push_payload(L, chain), w);
+    return 1;
+  }
+  w->answer.state = RESPONSE_DONE; /* not the rows of the next result set */
+  return 0;
+}
+
+static int push_rows(lua_State *L, struct resultset *rs) {
+  if (rs->command == COM_STMT_FETCH) {
+    const struct response *o = outcome(L, rs);
+    if (!o->rows && !o->ended_in_rows) return 0;
+  } else {
+    struct walk *w = lua_newuserdata(L, sizeof *w);
+    struct cursor chain;
+    if (!find_result_set(L, rs, w)) return 0;
+    while (w->answer.state == RESPONSE_COLUMNS || w->answer.state == RESPONSE_COLUMNS_EOF)
+      if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
+  }
+  if (has_binary_rows(rs->command)) return luaL_error(L, ".resultset.rows isn't available for prepared statements");
+  lua_getfenv(L, 1);
+  lua_rawgeti(L, -1, ENV_BYTES);
+  lua_remove(L, -2);
+  lua_pushcclosure(L, next_row, 2);
+  return 1;
+}
+
+/* --- what the answer was ----------------------------------------------------------------------------------- */
+
+/* Payload of the first packet that is no progress report. */
+static int push_raw(lua_State *L, struct resultset *rs) {
+  struct walk w;
+  struct cursor chain;
+  begin_walk(&w, rs);
+  while (next_packet(L, &w, &chain)) {
+    if (first_byte(chain) == HEADER_ERR && w.answer.state < RESPONSE_DONE) continue;
+    struct cursor payload = push_payload(L, chain);
+    lua_pushlstring(L, (const char *)payload.at, cursor_left(&payload));
+    return 1;
+  }
+  return malformed(L, "answer", cut_off);
+}
+
+/* Column definitions in answer to COM_FIELD_LIST are no rows, though they come like them. */
+static int push_row_count(lua_State *L, struct resultset *rs) {
+  lua_pushnumber(L, rs->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->rows);
+  return 1;
+}
+
+static int push_row_bytes(lua_State *L, struct resultset *rs) {
+  lua_pushnumber(L, rs->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->row_bytes);
+  return 1;
+}
+
+static int push_flags(lua_State *L, struct resultset *rs) {
+  static const struct {
+    const char *name;
+    uint16_t bit;
+  } flags[] = {
+      {"in_trans", 0x0001}, {"auto_commit", 0x0002}, {"no_good_index_used", 0x0010}, {"no_index_used", 0x0020}};
+  uint16_t status = outcome(L, rs)->status;
+  lua_createtable(L, 0, sizeof flags / sizeof *flags);
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    lua_pushboolean(L, status & flags[i].bit);
+    lua_setfield(L, -2, flags[i].name);
+  }
+  return 1;
+}
+
+static bool has_counts(const struct response *o) { return o->has_ok && !o->ended_in_rows; }
+
+static int push_affected_rows(lua_State *L, struct resultset *rs) {
+  const struct response *o = outcome(L, rs);
+  if (has_counts(o)) lua_pushnumber(L, (lua_Number)o->affected_rows);
+  return has_counts(o);
+}
+
+static int push_insert_id(lua_State *L, struct resultset *rs) {
+  const struct response *o = outcome(L, rs);
+  if (has_counts(o)) lua_pushnumber(L, (lua_Number)o->last_insert_id);
+  return has_counts(o);
+}
+
+static int push_warning_count(lua_State *L, struct resultset *rs) {
+  lua_pushinteger(L, outcome(L, rs)->warnings);
+  return 1;
+}
+
+static int push_query_status(lua_State *L, struct resultset *rs) {
+  const struct response *o = outcome(L, rs);
+  if (o->state != RESPONSE_DONE) return 0;
+  lua_pushinteger(L, o->failed ? QUERY_ERR : QUERY_OK);
+  return 1;
+}
+
+/* --- the module -------------------------------------------------------------------------------------------- */
+
+static const struct {
+  const char *name;
+  int (*push)(lua_State *L, struct resultset *rs);
+  bool needs_bytes;
+} keys[] = {{"fields", push_fields, true},
+            {"rows", push_rows, true},
+            {"raw", push_raw, true},
+            {"row_count", push_row_count, false},
+            {"bytes", push_row_bytes, false},
+            {"flags", push_flags, false},
+            {"affected_rows", push_affected_rows, false},
+            {"insert_id", push_insert_id, false},
+            {"warning_count", push_warning_count, false},
+            {"query_status", push_query_status, false}};
+
+static int resultset_index(lua_State *L) {
+  struct resultset *rs = luaL_checkudata(L, 1, RESULTSET_TYPE);
+  if (lua_type(L, 2) != LUA_TSTRING) return 0;
+  const char *name = lua_tostring(L, 2);
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    if (strcmp(name, keys[i].name) != 0) continue;
+    if (keys[i].needs_bytes && !rs->bytes)
+      return luaL_error(L, ".resultset.%s isn't available if 'resultset_is_needed ~= true'", name);
+    return keys[i].push(L, rs);
+  }
+  return 0;
+}
+
+static uint64_t summary_number(lua_State *L, const char *key) {
+  lua_getfield(L, 4, key);
+  lua_Number number = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return number >= 0 && number < 18446744073709551616.0 ? (uint64_t)number : 0;
+}
+
+static bool summary_has(lua_State *L, const char *key) {
+  lua_getfield(L, 4, key);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static void read_summary(lua_State *L, struct response *o) {
+  o->state = RESPONSE_DONE;
+  o->affected_rows = summary_number(L, "affected_rows");
+  o->last_insert_id = summary_number(L, "insert_id");
+  o->status = (uint16_t)summary_number(L, "status");
+  o->warnings = (uint16_t)summary_number(L, "warnings");
+  o->rows = summary_number(L, "rows");
+  o->row_bytes = summary_number(L, "row_bytes");
+  o->failed = summary_has(L, "failed") || summary_number(L, "error") > 0;
+  o->ended_in_rows = summary_has(L, "ended_in_rows");
+  o->has_ok = !o->failed && summary_has(L, "affected_rows");
+}
+
+static int new (lua_State *L) {
+  int command = luaL_checkint(L, 2);
+  uint64_t capabilities = resultset_check_capabilities(L, 3);
+  luaL_argcheck(L, command >= 0 && command <= 255, 2, "a command is a number from 0 to 255");
+  bool kept = !lua_isnil(L, 1);
+  if (kept)
+    luaL_checktype(L, 1, LUA_TSTRING);
+  else
+    luaL_checktype(L, 4, LUA_TTABLE);
+  struct resultset *rs = lua_newuserdata(L, sizeof *rs);
+  memset(rs, 0, sizeof *rs);
+  luaL_getmetatable(L, RESULTSET_TYPE);
+  lua_setmetatable(L, -2);
+  rs->command = (uint8_t)command;
+  rs->capabilities = capabilities;
+  if (kept) {
+    rs->bytes = (const uint8_t *)lua_tolstring(L, 1, &rs->length);
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, ENV_BYTES);
+    lua_setfenv(L, -2);
+  } else {
+    read_summary(L, &rs->outcome);
+    rs->counted = true;
+  }
+  return 1;
+}
+
+static int resultset_to_string(lua_State *L) {
+  const struct resultset *rs = luaL_checkudata(L, 1, RESULTSET_TYPE);
+  if (rs->bytes)
+    lua_pushfstring(L, "mysql.resultset (%d bytes)", (int)rs->length);
+  else
+    lua_pushliteral(L, "mysql.resultset (not kept)");
+  return 1;
+}
+
+static int fields_to_string(lua_State *L) {
+  const struct fields *f = luaL_checkudata(L, 1, FIELDS_TYPE);
+  lua_pushfstring(L, "mysql.resultset.fields (%d)", (int)f->count);
+  return 1;
+}
+
+static int field_to_string(lua_State *L) {
+  luaL_checkudata(L, 1, FIELD_TYPE);
+  lua_getfenv(L, 1);
+  lua_getfield(L, -1, "name");
+  lua_pushfstring(L, "mysql.resultset.field (%s)", lua_tostring(L, -1));
+  return 1;
+}
+
+static void add_type(lua_State *L, const char *name, lua_CFunction index, lua_CFunction to_string) {
+  luaL_newmetatable(L, name);
+  lua_pushcfunction(L, index);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, to_string);
+  lua_setfield(L, -2, "__tostring");
+}
+
+LUA_MODULE luaopen_mysql_resultset(lua_State *L) {
+  add_type(L, RESULTSET_TYPE, resultset_index, resultset_to_string);
+  add_type(L, FIELD_TYPE, field_index, field_to_string);
+  add_type(L, FIELDS_TYPE, fields_index, fields_to_string);
+  lua_pushcfunction(L, fields_length);
+  lua_setfield(L, -2, "__len");
+  lua_newtable(L);
+  lua_pushcfunction(L, new);
+  lua_setfield(L, -2, "new");
+  resultset_writer_open(L);
+  return 1;
+}
