@@ -10,3 +10,5 @@ files["examples"] = {
     "disconnect_client",
   },
 }
+-- In modules that scripts require, `proxy` is the connection that is running.
+files["lua/proxy"] = { globals = { "proxy" } }
