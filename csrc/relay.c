@@ -124,19 +124,23 @@ static void write_error(struct relay *r, uint8_t sequence, uint16_t code, const 
   stream_write(r->client, packet, PACKET_HEADER_SIZE + 9 + length);
 }
 
-/* The server is gone. An ERR packet may stand wherever a packet of the answer could begin. */
+/* The server is gone. An ERR packet may stand wherever a packet of the answer could begin, and for the whole answer. */
 static void tell_server_lost(struct relay *r) {
-  if (!r->pending_count || pending_at(r, 0)->destination == TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
-  if (!framing_at_boundary(&r->answer.framing)) return;
-  bool nothing_yet = r->answer.framing.sequence == 0;
-  uint8_t last = r->uploading || nothing_yet ? r->request.sequence : r->answer.framing.sequence;
+  uint8_t last = r->request.sequence;
+  if (!r->waiting || r->answered) {
+    if (!r->pending_count || pending_at(r, 0)->destination == TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
+    if (!framing_at_boundary(&r->answer.framing)) return;
+    uint8_t sequence = r->answer.framing.sequence; /* 0: nothing yet */
+    if (!r->uploading && sequence) last = (uint8_t)(sequence + r->numbering.shift);
+  }
   write_error(r, (uint8_t)(last + 1), CR_SERVER_LOST, "HY000", "Lost connection to MySQL server during query");
 }
 
 void relay_ended(struct relay *r, struct stream *s, int status) {
   if (r->ended) return;
-  /* A client that has closed its side of the connection gets its answers still, as it would from the server. */
-  if (s == r->client && status == 0 && (r->pending_count || r->waiting) && !pending_is(r, RESPONSE_STREAM) &&
+  /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
+   * the owner only thinks about is given up. */
+  if (s == r->client && status == 0 && r->pending_count && !pending_is(r, RESPONSE_STREAM) &&
       !pending_is(r, RESPONSE_TUNNEL)) {
     r->client_done = true;
     relay_settle(r);
@@ -174,8 +178,10 @@ static void set_reading(struct stream *s, bool wanted) {
 void relay_update_reading(struct relay *r) {
   if (r->ended) return;
   bool clients_turn = r->uploading || pending_is(r, RESPONSE_AUTH);
+  /* While the owner thinks about a command its client is read a little further, to see whether he is still there. */
+  bool waiting = r->waiting && r->held.length > r->command_length + HIGH_WATER;
   bool hold_client = r->client_done || r->deaf ||
-                     (!clients_turn && (r->waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
+                     (!clients_turn && (waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
   set_reading(r->client, !hold_client && (!r->server || r->server->queued <= HIGH_WATER));
   if (r->server) set_reading(r->server, r->client->queued <= HIGH_WATER);
 }
@@ -266,6 +272,7 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   r->command = data;
   r->command_length = length;
   r->waiting = true;
+  r->answered = false;
   bool ok = stream_call(r->client, 2, 0);
   r->command = NULL;
   if (!ok) end_relay(r, "client", "on_command failed", "ECANCELED");
@@ -382,6 +389,7 @@ static void count_on(struct numbering *n, uint8_t *data, size_t length) {
 }
 
 bool relay_write_client(struct relay *r, const uint8_t *data, size_t length) {
+  r->answered = true;
   if (!r->numbering.shift) return stream_write(r->client, data, length);
   uint8_t *copy = malloc(length);
   if (!copy) return false;

@@ -59,6 +59,7 @@ struct relay {
   bool begun;          /* the client's current packet has been looked at */
   bool uploading;      /* LOCAL INFILE: the client sends a file */
   bool waiting;        /* a command is at the front of `held` until the owner decides */
+  bool answered;       /* the client has got something of an answer to it */
   bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;        /* nothing may follow the command forwarded with notify */
   bool overflowed;     /* the answer for the owner was too long to be kept */

@@ -32,17 +32,18 @@ static uint64_t check_capabilities(lua_State *L, int index) {
 }
 
 /* stream.relay(client, server, challenge, response, options): joins two streams whose login is over.
- * challenge and response: tables with capabilities and extended_capabilities, as mysql.proto decodes the greeting and
- * the handshake response; what both name is negotiated. options: read_timeout and write_timeout (seconds, nil or 0:
- * none); command_limit and answer_limit: bytes that a watched command, and an answer kept for the owner, may have on
- * the wire (nil: any number). Nothing moves before start(). */
+ * server may be nil: then commands can be answered by the owner alone. challenge and response: tables with capabilities
+ * and extended_capabilities, as mysql.proto decodes the greeting and the handshake response; what both name is
+ * negotiated. options: read_timeout and write_timeout (seconds, nil or 0: none); command_limit and answer_limit: bytes
+ * that a watched command, and an answer kept for the owner, may have on the wire (nil: any number). Nothing moves
+ * before start(). */
 static int new_relay(lua_State *L) {
   struct stream *client = stream_check(L, 1);
-  struct stream *server = stream_check(L, 2);
+  struct stream *server = lua_isnil(L, 2) ? NULL : stream_check(L, 2);
   uint64_t capabilities = check_capabilities(L, 3) & check_capabilities(L, 4);
   luaL_checktype(L, 5, LUA_TTABLE);
   luaL_argcheck(L, !client->closed && !client->relay, 1, "an open stream without a relay expected");
-  luaL_argcheck(L, !server->closed && !server->relay, 2, "an open stream without a relay expected");
+  luaL_argcheck(L, !server || (!server->closed && !server->relay), 2, "an open stream without a relay expected");
   struct relay *r = lua_newuserdata(L, sizeof *r);
   memset(r, 0, sizeof *r);
   luaL_getmetatable(L, RELAY_TYPE);
@@ -63,8 +64,10 @@ static int new_relay(lua_State *L) {
   lua_pushvalue(L, -3);
   lua_rawset(L, -3);
   lua_pop(L, 1);
-  client->packets = server->packets = false;
-  client->relay = server->relay = r;
+  client->packets = false;
+  client->relay = r;
+  if (server) server->packets = false;
+  if (server) server->relay = r;
   return 1;
 }
 
@@ -74,9 +77,9 @@ static int start(lua_State *L) {
   struct stream *ends[] = {r->client, r->server};
   if (r->ended) return 0;
   uint64_t limit = r->read_limit < r->write_limit || !r->write_limit ? r->read_limit : r->write_limit;
-  stream_set_timeout(r->server, 0);
+  if (r->server) stream_set_timeout(r->server, 0);
   stream_set_timeout(r->client, limit);
-  for (int i = 0; i < 2 && !r->ended; i++) {
+  for (int i = 0; i < 2 && ends[i] && !r->ended; i++) {
     struct input rest = ends[i]->input;
     memset(&ends[i]->input, 0, sizeof rest);
     if (rest.length) relay_read(r, ends[i], rest.data, rest.length);
@@ -209,12 +212,11 @@ static int inject(lua_State *L) {
 }
 
 /* relay:detach(): the server's stream leaves the relay, to be used for another client; no answer may be due.
- * Result: the stream, which belongs to its owner again; nil if there is none or the relay has ended it. */
+ * Result: the stream, which belongs to its owner again; nil if it cannot be used any more. */
 static int detach(lua_State *L) {
   struct relay *r = check_relay(L);
   struct stream *server = r->server;
-  luaL_argcheck(L, !r->pending_count, 1, "no answer may be due when a server is detached");
-  if (!server || server->closed || server->finishing) return 0;
+  if (!server || r->pending_count || server->closed || server->finishing) return 0;
   stream_push(server);
   r->server = NULL;
   server->relay = NULL;
@@ -235,6 +237,21 @@ static int attach(lua_State *L) {
   stream_set_timeout(server, 0);
   relay_update_reading(r);
   return 0;
+}
+
+/* relay:summary(): what the last answer was, of which the client has got the packets. */
+static int summary(lua_State *L) {
+  const struct response *a = &check_relay(L)->answer;
+  lua_newtable(L);
+  lua_pushnumber(L, (lua_Number)a->affected_rows), lua_setfield(L, -2, "affected_rows");
+  lua_pushnumber(L, (lua_Number)a->last_insert_id), lua_setfield(L, -2, "insert_id");
+  lua_pushnumber(L, (lua_Number)a->rows), lua_setfield(L, -2, "rows");
+  lua_pushnumber(L, (lua_Number)a->row_bytes), lua_setfield(L, -2, "row_bytes");
+  lua_pushinteger(L, a->status), lua_setfield(L, -2, "status");
+  lua_pushinteger(L, a->warnings), lua_setfield(L, -2, "warnings");
+  lua_pushinteger(L, a->error), lua_setfield(L, -2, "error");
+  lua_pushboolean(L, a->ended_in_rows), lua_setfield(L, -2, "ended_in_rows");
+  return 1;
 }
 
 /* relay:times(): microseconds from the last injected command to the first byte of its answer and to the last. */
@@ -277,11 +294,34 @@ static int collect(lua_State *L) {
   return 0;
 }
 
+/* Flags that say nothing of how a session goes on after its login. */
+#define LOGIN_FLAGS                                                                                                    \
+  (1 /* LONG_PASSWORD */ | 1 << 3 /* CONNECT_WITH_DB */ | 1 << 4 /* NO_SCHEMA */ | 1 << 6 /* ODBC */ |                 \
+   1 << 10 /* INTERACTIVE */ | 1 << 19 /* PLUGIN_AUTH */ | 1 << 20 /* CONNECT_ATTRS */ |                               \
+   1 << 21 /* PLUGIN_AUTH_LENENC */ | 1 << 22 /* CAN_HANDLE_EXPIRED_PASSWORDS */ | UINT64_C(3) << 30)
+
+/* stream.negotiated(challenge, response): the capabilities that both sides named, as a number (MariaDB's extended ones
+ * times 2^32), without those that end with the login: sessions that have the same speak alike. */
+static int negotiated(lua_State *L) {
+  uint64_t flags = check_capabilities(L, 1) & check_capabilities(L, 2) & ~(uint64_t)LOGIN_FLAGS;
+  lua_pushnumber(L, (lua_Number)flags);
+  return 1;
+}
+
 void relay_open(lua_State *L) {
-  static const luaL_Reg methods[] = {{"answer", answer},     {"detach", detach}, {"attach", attach},
-                                     {"start", start},       {"watch", watch},   {"forward", forward},
-                                     {"reply", reply},       {"inject", inject}, {"close_when_idle", close_when_idle},
-                                     {"counters", counters}, {"times", times},   {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"summary", summary},
+                                     {"answer", answer},
+                                     {"detach", detach},
+                                     {"attach", attach},
+                                     {"start", start},
+                                     {"watch", watch},
+                                     {"forward", forward},
+                                     {"reply", reply},
+                                     {"inject", inject},
+                                     {"close_when_idle", close_when_idle},
+                                     {"counters", counters},
+                                     {"times", times},
+                                     {NULL, NULL}};
   lua_pushlightuserdata(L, (void *)&relay_anchors_key);
   lua_newtable(L);
   lua_rawset(L, LUA_REGISTRYINDEX);
@@ -296,4 +336,6 @@ void relay_open(lua_State *L) {
   lua_pop(L, 1);
   lua_pushcfunction(L, new_relay);
   lua_setfield(L, -2, "relay");
+  lua_pushcfunction(L, negotiated);
+  lua_setfield(L, -2, "negotiated");
 }

@@ -3,6 +3,7 @@
 local uv = require "luv"
 
 local address = require "mysql-proxy.address"
+local pool = require "mysql-proxy.pool"
 
 local M = {}
 
@@ -46,8 +47,10 @@ function Backends:add(text, type)
     type = type,
     state = M.UNKNOWN,
     connected_clients = 0,
+    index = #self + 1,
+    pool = pool.new(),
   }, Backend)
-  self[#self + 1] = backend
+  self[backend.index] = backend
   self.log:message(("added %s backend: %s"):format(type == M.READ_ONLY and "read-only" or "read/write", text))
   return backend
 end
@@ -65,9 +68,13 @@ end
 --- The server for the next client: of those that are not down, one with the fewest clients; among equals the one
 --- after the last choice, so that clients who come and go are spread too.
 ---@param type integer
----@return Backend|nil
-function Backends:choose(type)
+---@param chosen? integer a script's choice of any server, which stands unless that server is down
+---@return Backend|nil nil also for a choice that is no server
+function Backends:choose(type, chosen)
   self:wake_up()
+  if chosen and (not self[chosen] or self[chosen].state ~= M.DOWN) then
+    return self[chosen]
+  end
   local best, best_index
   for step = 1, #self do
     local index = (self.last + step - 1) % #self + 1
@@ -93,6 +100,12 @@ function Backends:has(type)
     end
   end
   return false
+end
+
+--- A script's own opinion.
+function Backend:set_state(state)
+  self.state = state
+  self.down_since = state == M.DOWN and uv.now() or nil
 end
 
 function Backend:mark_up()

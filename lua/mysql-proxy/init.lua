@@ -29,6 +29,9 @@ local BACKLOG = 1024
 ---@field proxy_connect_timeout? number seconds until a server counts as down; default 2
 ---@field proxy_read_timeout? number seconds that a session may be idle; default 28800
 ---@field proxy_write_timeout? number seconds that a side may take no byte; default 28800
+---@field proxy_lua_script? string a script's file: its hooks are called for every client
+---@field proxy_hook_timeout? number seconds that a hook may wait; default 60
+---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
 ---@field command_limit? integer bytes that a command may have which is looked at in Lua; default 1 GiB, the most that
@@ -71,6 +74,10 @@ function M.new(options)
       command_limit = default(options.command_limit, 1024 * 1024 * 1024),
       answer_limit = default(options.answer_limit, 64 * 1024 * 1024),
     },
+    lua_script = options.proxy_lua_script,
+    scripting = options.proxy_lua_script and require("mysql-proxy.scripting"),
+    hook_timeout = default(options.proxy_hook_timeout, 60),
+    pool_no_change_user = options.proxy_pool_no_change_user,
     sessions = {},
     session_count = 0,
     listeners = {},

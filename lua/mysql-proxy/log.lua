@@ -132,6 +132,11 @@ function Log:reopen()
   return true
 end
 
+--- Whether a level of this name exists.
+function log.is_level(name)
+  return RANK[name] ~= nil
+end
+
 --- Makes a callback for luv, which would end the process if an error left it: the error is logged instead.
 ---@param callback fun(...)
 ---@param failed? fun(message: string) called after an error

@@ -290,7 +290,9 @@ function main.run(argv)
     return 0
   end
 
-  settings.log_file, settings.pid_file = absolute(settings.log_file), absolute(settings.pid_file)
+  for _, name in ipairs { "log_file", "pid_file", "proxy_lua_script" } do
+    settings[name] = absolute(settings[name])
+  end
   local ok
   ok, err = prepare(settings)
   if not ok then

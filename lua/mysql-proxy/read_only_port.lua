@@ -32,20 +32,26 @@ function M.begin_queries(session)
   tell_server(session)
 end
 
+--- Why a command may not go to the server, as packets for the client; nil if it may.
+function M.refusal(payload)
+  local command = payload:byte()
+  local ok, reason = true, nil
+  if command == COM_QUERY or command == COM_STMT_PREPARE then
+    ok, reason = read_only.check(payload:sub(2))
+  elseif command ~= COM_CHANGE_USER and command ~= COM_RESET_CONNECTION and not UNWATCHED[command] then
+    ok, reason = read_only.command_allowed(command), ("command %d"):format(command)
+  end
+  return not ok and refusal(reason) or nil
+end
+
 --- COM_CHANGE_USER and COM_RESET_CONNECTION make the session one that may write again: it is told anew.
 function M.read_query(_, relay, payload)
-  local command = payload:byte()
-  if command == COM_QUERY or command == COM_STMT_PREPARE then
-    local ok, reason = read_only.check(payload:sub(2))
-    if not ok then
-      return relay:reply(refusal(reason))
-    end
-  elseif command == COM_CHANGE_USER or command == COM_RESET_CONNECTION then
-    return relay:forward(true)
-  elseif not read_only.command_allowed(command) then
-    return relay:reply(refusal(("command %d"):format(command)))
+  local refused = M.refusal(payload)
+  if refused then
+    return relay:reply(refused)
   end
-  return relay:forward()
+  local command = payload:byte()
+  return relay:forward(command == COM_CHANGE_USER or command == COM_RESET_CONNECTION)
 end
 
 function M.read_query_result(session, error, packets)

@@ -5,20 +5,35 @@
 local proto = require "mysql.proto"
 local stream = require "mysql.stream"
 
+local connect = require "mysql-proxy.connect"
+local constants = require "mysql-proxy.scripting.constants"
+local pool = require "mysql-proxy.pool"
+
 ---@class Session
 ---@field id integer
 ---@field state string
 ---@field client userdata the stream to the client
----@field server userdata|nil the stream to the backend
+---@field server Server|nil
 ---@field backend Backend|nil
----@field challenge table|nil the decoded greeting
+---@field greeted table|nil the decoded greeting that the client got
 ---@field login table|nil the decoded handshake response
 ---@field relay userdata|nil
+---@field view table|nil what its script sees as `proxy`
 local Session = {}
 Session.__index = Session
 
+---@class Server a connection to a backend
+---@field stream userdata
+---@field backend Backend
+---@field greeting string its greeting's payload
+---@field challenge table its greeting decoded
+---@field capabilities number what client and server have negotiated
+---@field username string|nil who is logged in
+---@field scrambled_password string|nil
+---@field default_db string|nil
+
 -- What each state does with a packet that comes from the client or from the server. A packet from a side that is not
--- named ends the session.
+-- named, or while a hook of the script waits, ends the session.
 local states = {
   connect_server = {},
   read_handshake = { server = "take_greeting" },
@@ -34,6 +49,9 @@ local MASKED = proto.capabilities.CLIENT_COMPRESS
   + proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM
 
 local OK, ERR = 0x00, 0xff
+local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
+local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
+local STATUS_AUTOCOMMIT = 2
 
 local last_id = 0
 
@@ -43,19 +61,25 @@ local last_id = 0
 ---@return Session
 local function new(proxy, port, client)
   last_id = last_id + 1
-  local self = setmetatable({ id = last_id, proxy = proxy, port = port, client = client }, Session)
+  local self = setmetatable({
+    id = last_id, proxy = proxy, port = port, client = client, client_name = client:address("peer") or "?",
+    state = "connect_server",
+  }, Session)
   client:owner(self)
   client:timeout(proxy.login_timeout)
   client:read_packets(proxy.login_packet_limit)
-  self.state = "connect_server"
-  self:connect_server()
+  if proxy.scripting then
+    proxy.scripting.begin(self, self.connect_server)
+  else
+    self:connect_server()
+  end
   return self
 end
 
 function Session:__tostring()
   return ("session %d (%s -> %s, %s)"):format(
     self.id,
-    self.client_name or self.client:address("peer") or "?",
+    self.client_name,
     self.backend and self.backend.address or "no backend",
     self.state
   )
@@ -68,64 +92,59 @@ function Session:log(level, text)
   end
 end
 
+-- Asks the script, if there is one, and goes on with next(self, verdict).
+function Session:ask(hook, argument, next)
+  if self.view then
+    return self.proxy.scripting.ask(self, hook, argument, next)
+  end
+  return next(self, nil)
+end
+
 -- connect_server: backends are tried until one greets -----------------------------------------------------------
 
 function Session:connect_server()
-  local backend = self.proxy.backends:choose(self.port.backend_type)
+  self.state, self.chosen = "connect_server", nil
+  return self:ask("connect_server", nil, self.choose_backend)
+end
+
+function Session:choose_backend(verdict)
+  if verdict == SEND_RESULT then
+    return self:greet_without_server()
+  elseif verdict == IGNORE_RESULT and self.server then
+    return self:greet(self.server.greeting, self.server.challenge, 0xffffffff - self.server.capabilities)
+  end
+  pool.release(self)
+  local backend = self.proxy.backends:choose(self.port.backend_type, self.chosen)
   if not backend then
     self.proxy.log:critical("Cannot connect, all backends are down.")
     return self:refuse(0, { errcode = 1105, errmsg = "(proxy) all backends are down", protocol_41 = false })
   end
   self:attach(backend)
-  self.client:timeout(self.proxy.connect_timeout) -- until the host name is resolved
-  backend:resolve(self.proxy.log:guard(function(message, places)
-    if self.state ~= "connect_server" or self.backend ~= backend or self.places then
-      return
-    end
-    self.client:timeout(self.proxy.login_timeout)
-    if not places then
+  self.client:timeout(0) -- it has to wait, however long
+  local attempt = connect.begin(backend, self.proxy.connect_timeout, self.proxy.log, function(server, message)
+    self.attempt = nil
+    if not server then
       return self:backend_failed(message)
     end
-    self.places, self.place = places, 0
-    self:connect_next()
-  end))
-end
-
--- A host name may stand for several places: all are tried before the backend counts as down.
-function Session:connect_next(message)
-  self.place = self.place + 1
-  local place = self.places[self.place]
-  if not place then
-    return self:backend_failed(message)
-  end
-  local server, failure = stream.connect(self, place.path or place.ip, place.port)
-  if not server then
-    return self:connect_next(failure)
-  end
-  self.server = server
-  server:timeout(self.proxy.connect_timeout)
-end
-
-function Session:on_connect(server, message)
-  if server ~= self.server then
-    return
-  end
-  if message then
-    self.server = nil
-    return self:connect_next(message)
-  end
-  self.places, self.place = nil, nil
-  self.state = "read_handshake"
-  server:read_packets(self.proxy.login_packet_limit)
+    self.server = { stream = server, backend = backend }
+    self.state = "read_handshake"
+    server:owner(self)
+    server:timeout(self.proxy.connect_timeout)
+    server:read_packets(self.proxy.login_packet_limit)
+  end)
+  self.attempt = not attempt.over and attempt or nil
 end
 
 function Session:backend_failed(message)
   local log, name = self.proxy.log, self.backend.address
+  if message == "timed out" then
+    log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
+      name, self.proxy.connect_timeout))
+  end
   log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message))
   log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name))
   self.backend:mark_down()
   self:detach()
-  self.state, self.places = "connect_server", nil
   return self:connect_server()
 end
 
@@ -136,7 +155,7 @@ end
 
 function Session:detach()
   if self.server then
-    self.server:close()
+    self.server.stream:close()
     self.server = nil
   end
   if self.backend then
@@ -145,12 +164,40 @@ function Session:detach()
   end
 end
 
+--- What a script assigns to proxy.connection.backend_ndx. An idle connection of that backend is taken at once.
+---@param index integer 0 gives the session's connection to the pool
+function Session:use_backend(index)
+  local choosing = self.state == "connect_server"
+  local backend = self.proxy.backends[index]
+  if choosing then
+    self.chosen = index > 0 and index or nil
+  elseif index ~= 0 and not backend then
+    return
+  end
+  local idle = backend and pool.take(backend, self, choosing)
+  if idle or choosing or index == 0 then
+    pool.release(self)
+  end
+  if idle then
+    self.server = idle
+    self:attach(backend)
+    idle.stream:owner(self)
+    if self.relay then
+      self.relay:attach(idle.stream)
+    end
+  end
+end
+
+function Session:backend_index()
+  return self.server and self.backend.index or self.state == "connect_server" and self.chosen or 0
+end
+
 -- the login: packets pass one by one -----------------------------------------------------------------------------
 
 function Session:on_packet(from, payload, sequence)
   local side = from == self.client and "client" or "server"
   local take = states[self.state][side]
-  if not take then
+  if not take or self.call then
     return self:protocol_error(side, "received a packet out of turn")
   end
   return self[take](self, payload, sequence)
@@ -167,14 +214,40 @@ function Session:take_greeting(payload, sequence)
     self:log("critical", "the server's greeting cannot be decoded: " .. challenge)
     return self:refuse(0, { errcode = 1105, errmsg = "(proxy) the server's greeting is not one of MySQL" })
   end
-  self.challenge = challenge
-  self.server:timeout(self.proxy.login_timeout)
-  self.client:send(proto.mask_capabilities(payload, MASKED), sequence)
+  self.server.greeting, self.server.challenge = payload, challenge
+  self.server.stream:timeout(self.proxy.login_timeout)
+  return self:ask("read_handshake", self.view and self.proxy.scripting.handshake(self), self.pass_greeting)
+end
+
+function Session:pass_greeting(verdict)
+  if verdict == SEND_RESULT or verdict == SEND_QUERY then
+    self.client:write((self.proxy.scripting.response(self, 0)))
+    return self:close("the script has answered read_handshake")
+  end
+  return self:greet(self.server.greeting, self.server.challenge, MASKED)
+end
+
+function Session:greet(greeting, challenge, masked)
+  self.greeted = challenge
+  self.client:timeout(self.proxy.login_timeout)
+  self.client:send(proto.mask_capabilities(greeting, masked), 0)
+  self.state = "read_auth"
+end
+
+-- A script has answered connect_server: with a greeting of its own it is the server, else that was the end.
+function Session:greet_without_server()
+  local packets, first = self.proxy.scripting.response(self, 0)
+  self.client:write(packets)
+  local ok, challenge = pcall(proto.from_challenge_packet, first)
+  if not ok then
+    return self:close("the script has answered connect_server")
+  end
+  self.greeted = challenge
   self.state = "read_auth"
 end
 
 function Session:take_handshake_response(payload, sequence)
-  local ok, login = pcall(proto.from_response_packet, payload, self.challenge.capabilities)
+  local ok, login = pcall(proto.from_response_packet, payload, self.greeted.capabilities)
   if not ok then
     return self:protocol_error("client", "the handshake response cannot be decoded: " .. login)
   elseif login.ssl_request then
@@ -182,34 +255,77 @@ function Session:take_handshake_response(payload, sequence)
   elseif not login.protocol_41 then
     return self:refuse(sequence + 1, { errcode = 2007, errmsg = "4.0 protocol is not supported", protocol_41 = false })
   end
-  self.login = login
-  self.server:send(payload, sequence)
-  self.state = "read_auth_result"
+  self.login, self.login_packet, self.login_sequence = login, payload, sequence
+  return self:ask("read_auth", self.view and self.proxy.scripting.auth(self), self.pass_handshake_response)
+end
+
+function Session:pass_handshake_response(verdict)
+  local packet, sequence = self.login_packet, self.login_sequence
+  self.login_packet = nil
+  if verdict == SEND_RESULT then
+    local packets, first = self.proxy.scripting.response(self, sequence + 1)
+    self.client:write(packets)
+    if self.server or first:byte() == ERR then
+      return self:close("the script has answered read_auth")
+    end
+    return self:begin_queries()
+  elseif not self.server then
+    self.client:send(proto.to_ok_packet { server_status = STATUS_AUTOCOMMIT }, sequence + 1)
+    return self:begin_queries()
+  end
+  self.state, self.sequence_shift = "read_auth_result", 0
+  if self.server.username then -- an idle connection
+    return pool.log_in(self, sequence)
+  end
+  self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.first_query(self) or packet, sequence)
 end
 
 function Session:take_auth_result(payload, sequence)
-  self.client:send(payload, sequence)
-  local kind = payload:byte()
-  if kind == OK then
+  local server, login = self.server, self.login
+  server.username, server.scrambled_password = login.username or "", login.response or ""
+  server.default_db = login.database or ""
+  self.auth_result, self.auth_sequence = payload, (sequence + self.sequence_shift) % 256
+  return self:ask("read_auth_result", self.view and { packet = payload }, self.pass_auth_result)
+end
+
+function Session:pass_auth_result(verdict)
+  local payload, sequence, kind = self.auth_result, self.auth_sequence, self.auth_result:byte()
+  self.auth_result = nil
+  if kind ~= OK and kind ~= ERR and not self.server then
+    return self:refuse(sequence, {
+      errcode = 1105, sqlstate = "07000", errmsg = "(lua) read-auth-old-password failed as backend_ndx got reset.",
+    })
+  end
+  local sent = payload
+  if verdict == SEND_RESULT then
+    local packets
+    packets, sent = self.proxy.scripting.response(self, sequence)
+    self.client:write(packets)
+  else
+    self.client:send(payload, sequence)
+  end
+  if kind == OK and sent:byte() ~= ERR then
     return self:begin_queries()
-  elseif kind == ERR then
-    return self:close("the server refused the login")
+  elseif kind == OK or kind == ERR then
+    return self:close(kind == OK and "the script has refused the login" or "the server refused the login")
   end -- else a step of the authentication plugin's conversation
 end
 
 function Session:take_auth_data(payload, sequence)
-  self.server:send(payload, sequence)
+  self.server.stream:send(payload, (sequence - self.sequence_shift) % 256)
 end
 
 -- the command phase ----------------------------------------------------------------------------------------------
 
 function Session:begin_queries()
   self.state = "read_query"
-  self.relay = stream.relay(self.client, self.server, self.challenge, self.login, self.proxy.relay_options)
-  local hooks = self.port.hooks
-  if hooks then
-    self.relay:watch(unpack(hooks.watched))
-    hooks.begin_queries(self)
+  self.client_db = self.login.database
+  self.relay = stream.relay(self.client, self.server and self.server.stream, self.greeted, self.login,
+    self.proxy.relay_options)
+  self.hooks = self.view and self.proxy.scripting.commands or self.port.hooks
+  if self.hooks then
+    self.relay:watch(unpack(self.hooks.watched))
+    self.hooks.begin_queries(self)
   end
   self.relay:start()
   if self.proxy.shutting_down then
@@ -217,13 +333,17 @@ function Session:begin_queries()
   end
 end
 
---- A watched command: the port's hook answers it, or it goes on as it came.
+--- A watched command: the port's hook or the script answers it, or it goes on as it came.
 function Session:on_command(relay, packet)
-  self.port.hooks.read_query(self, relay, packet)
+  self.hooks.read_query(self, relay, packet)
 end
 
 function Session:on_answer(_, error, packets)
-  self.port.hooks.read_query_result(self, error, packets)
+  self.hooks.read_query_result(self, error, packets)
+end
+
+function Session:on_local_infile(_, packets)
+  self.hooks.local_infile(self, packets)
 end
 
 -- the end --------------------------------------------------------------------------------------------------------
@@ -234,12 +354,11 @@ function Session:on_relay_end(_, side, message, code)
   else
     self:log("debug", message and ("%s: %s"):format(side, message) or side .. " closed")
   end
-  self.server = nil -- the relay closes it, once it has got what the client sent
-  self:ended()
+  self:ended(true) -- the relay closes the streams, the server's once it has got what the client sent
 end
 
 function Session:on_end(from, message)
-  if from ~= self.client and (self.state == "connect_server" or self.state == "read_handshake") then
+  if from ~= self.client and self.state == "read_handshake" then
     return self:backend_failed(message or "closed before the greeting")
   end
   if from ~= self.client and self.state ~= "close" then
@@ -251,21 +370,14 @@ function Session:on_end(from, message)
 end
 
 function Session:on_timeout(from)
-  local resolving = self.state == "connect_server" and not self.places
-  if from == self.client and not resolving then
+  if self.call then
+    return -- a hook waits, which has a limit of its own
+  elseif from == self.client then
     return self:close("the login took too long")
-  elseif self.state == "read_auth" or self.state == "read_auth_result" then
-    return self:refuse(2, { errcode = 1105, errmsg = "backend timed out" })
+  elseif self.state == "read_handshake" then
+    return self:backend_failed("timed out")
   end
-  local log = self.proxy.log
-  log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
-    self.backend.address, self.proxy.connect_timeout))
-  if self.state == "connect_server" and not resolving then
-    self.server:close()
-    self.server = nil
-    return self:connect_next("timed out")
-  end
-  return self:backend_failed(resolving and "the host name was not resolved in time" or "timed out")
+  return self:refuse(2, { errcode = 1105, errmsg = "backend timed out" })
 end
 
 --- Says why in an ERR packet, and closes.
@@ -289,9 +401,19 @@ function Session:close(reason)
   self:ended()
 end
 
-function Session:ended()
-  if self.state == "close" then
+function Session:ended(relay_closes)
+  if self.state == "close" or self.ending then
     return
+  end
+  self.ending = true
+  if self.attempt then
+    self.attempt:cancel()
+  end
+  if self.view then
+    self.proxy.scripting.ended(self)
+  end
+  if relay_closes then
+    self.server = nil
   end
   self:detach()
   self.state = "close"

@@ -73,10 +73,15 @@ end
 
 local FLAGS = proto.capabilities
 
---- Logs in as a user without a password.
+--- Logs in as a user without a password. If that fails, client.refused is what came instead (see answer()).
 ---@param more? number further capability flags
 function Raw:login(user, more)
-  self.challenge = proto.from_challenge_packet((self:packet()))
+  local greeting = self:packet()
+  if not greeting or greeting:byte() == 0xff then
+    self.refused = self:answer(greeting)
+    return self
+  end
+  self.challenge = proto.from_challenge_packet(greeting)
   self:send(proto.to_response_packet {
     capabilities = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
       + FLAGS.CLIENT_TRANSACTIONS + FLAGS.CLIENT_MULTI_STATEMENTS + FLAGS.CLIENT_MULTI_RESULTS
@@ -87,10 +92,14 @@ function Raw:login(user, more)
   }, 1)
   repeat
     local payload, sequence = self:packet()
-    assert(payload, "closed during the login")
+    if not payload then
+      self.refused = { closed = true }
+      return self
+    end
     if payload:byte() == 0xfe then -- another plugin: it has no password either
       self:send("", sequence + 1)
     end
+    self.refused = payload:byte() == 0xff and self:answer(payload) or nil
   until payload:byte() == 0 or payload:byte() == 0xff
   return self
 end
@@ -99,6 +108,55 @@ end
 function Raw:query(sql)
   self:send("\3" .. sql)
   return self:packet()
+end
+
+local function row_of(payload)
+  local row, at, index = {}, 1, 0
+  while at <= #payload do
+    index = index + 1
+    if payload:byte(at) == 0xfb then
+      at = at + 1
+    else
+      row[index], at = packet.from_lenenc_string(payload, at)
+    end
+  end
+  return row
+end
+
+-- The rest of an answer whose first packet this is: a login without CLIENT_DEPRECATE_EOF is assumed.
+function Raw:answer(first)
+  if not first then
+    return { closed = true }
+  end
+  local kind = first:byte()
+  if kind == 0 then
+    return proto.from_ok_packet(first)
+  elseif kind == 0xff then
+    return proto.from_err_packet(first)
+  end
+  local answer, eofs = { rows = {}, names = {} }, 0
+  while eofs < 2 do
+    local payload = assert(self:packet(), "the connection ended within a result")
+    if payload:byte() == 0xfe and #payload < 9 then
+      eofs = eofs + 1
+    elseif payload:byte() == 0xff then
+      return proto.from_err_packet(payload)
+    elseif eofs == 0 then
+      local at, text = 1, nil
+      for _ = 1, 5 do -- catalog, schema, table, org_table, name
+        text, at = packet.from_lenenc_string(payload, at)
+      end
+      answer.names[#answer.names + 1] = text
+    else
+      answer.rows[#answer.rows + 1] = row_of(payload)
+    end
+  end
+  return answer
+end
+
+--- Sends a statement and reads all of its answer: rows and names, or the fields of an OK or ERR packet, or closed.
+function Raw:ask(sql)
+  return self:answer(self:query(sql))
 end
 
 function Raw:close()

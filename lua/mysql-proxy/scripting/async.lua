@@ -1,0 +1,109 @@
+-- proxy.async: functions that wait without holding up other sessions. They work in a hook of a script, and at its top
+-- level.
+
+local uv = require "luv"
+
+local hooks = require "mysql-proxy.hooks"
+
+local M = {}
+
+--- Waits until `start`'s argument is called, and returns what it was called with. The way to wait for any call of luv:
+---   local err, stat = proxy.async.await(function(resume) uv.fs_stat("/tmp", resume) end)
+---@param start fun(resume: fun(...)): fun()|nil may return what ends it early, when the session ends
+---@return any ...
+function M.await(start)
+  return hooks.wait(start)
+end
+
+--- Waits for so many milliseconds.
+---@param ms number
+function M.sleep(ms)
+  return hooks.wait(function(resume)
+    local timer = uv.new_timer()
+    timer:start(math.max(0, math.floor(ms)), 0, function()
+      timer:close()
+      resume()
+    end)
+    return function()
+      timer:close()
+    end
+  end)
+end
+
+--- The IP addresses of a host name.
+---@param host string
+---@return string[]|nil addresses
+---@return string|nil message
+function M.resolve(host)
+  return hooks.wait(function(resume)
+    local request, message = uv.getaddrinfo(host, nil, { socktype = "stream" }, function(failure, found)
+      local addresses = {}
+      for _, each in ipairs(found or {}) do
+        addresses[#addresses + 1] = each.addr
+      end
+      if failure then
+        return resume(nil, failure)
+      end
+      resume(addresses)
+    end)
+    if not request then
+      resume(nil, message)
+    end
+    return function()
+      uv.cancel(request)
+    end
+  end)
+end
+
+local function read_all(pipe, parts)
+  pipe:read_start(function(_, chunk)
+    if chunk then
+      parts[#parts + 1] = chunk
+    else
+      pipe:close()
+    end
+  end)
+end
+
+--- Runs a program to its end.
+---@param program string
+---@param args? string[]
+---@param input? string for its standard input
+---@return { code: integer, signal: integer, stdout: string, stderr: string }|nil
+---@return string|nil message why it could not be started
+function M.spawn(program, args, input)
+  return hooks.wait(function(resume)
+    local pipes = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }
+    local out, errors, handle = {}, {}, nil
+    local message
+    handle, message = uv.spawn(program, { args = args or {}, stdio = pipes }, function(code, signal)
+      handle:close()
+      local waiting = uv.new_check() -- the pipes may have something left
+      waiting:start(function()
+        if pipes[2]:is_closing() and pipes[3]:is_closing() then
+          waiting:close()
+          resume { code = code, signal = signal, stdout = table.concat(out), stderr = table.concat(errors) }
+        end
+      end)
+    end)
+    if not handle then
+      for _, pipe in ipairs(pipes) do
+        pipe:close()
+      end
+      return resume(nil, message)
+    end
+    read_all(pipes[2], out)
+    read_all(pipes[3], errors)
+    if input then
+      pipes[1]:write(input)
+    end
+    pipes[1]:shutdown(function()
+      pipes[1]:close()
+    end)
+    return function()
+      handle:kill("sigterm")
+    end
+  end)
+end
+
+return M

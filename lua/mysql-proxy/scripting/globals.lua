@@ -1,0 +1,95 @@
+-- What all scripts of a proxy share: proxy.global, the backends, the constants; and Lua's own globals that the
+-- interface adds to.
+
+local backends = require "mysql-proxy.scripting.backends"
+local constants = require "mysql-proxy.scripting.constants"
+local hooks = require "mysql-proxy.hooks"
+local logs = require "mysql-proxy.log"
+
+local M = {}
+
+-- Modules that set a global of their last name part when they are required, as C modules did.
+local SETS_GLOBAL = {
+  ["mysql.proto"] = "proto", ["mysql.password"] = "password", ["mysql.tokenizer"] = "tokenizer",
+  chassis = "chassis", glib2 = "glib2", posix = "posix", lfs = "lfs", lpeg = "lpeg",
+}
+
+local COMPATIBLE = { "chassis", "glib2", "posix" }
+
+local installed = false
+
+-- Once in a process: `require` for scripts, and the constants that the manual says need no `proxy.` before them.
+local function install()
+  if installed then
+    return
+  end
+  installed = true
+  io.stdout:setvbuf("line") -- what a script prints is to be seen while it runs
+  for name, value in pairs(constants) do
+    if name:find("^PROXY_") then
+      rawset(_G, name, value)
+    end
+  end
+  for _, name in ipairs(COMPATIBLE) do
+    package.preload[name] = package.preload[name] or function()
+      return require("mysql-proxy.compatibility." .. name)
+    end
+  end
+  local original = require
+  rawset(_G, "require", function(name)
+    local first = package.loaded[name] == nil
+    local module = original(name)
+    local global = SETS_GLOBAL[name]
+    if global and rawget(_G, global) == nil then
+      rawset(_G, global, module)
+    end
+    if first and name == "chassis" then
+      module.take_over_print()
+    end
+    return module
+  end)
+end
+
+-- proxy.log(level, ...): a line of the log, with the session that it is about.
+local function log_line(level, ...)
+  local session = hooks.session()
+  local log = session and session.proxy.log
+  if not log or type(log[level]) ~= "function" or not logs.is_level(level) then
+    error(("bad argument #1 to 'log' (one of %s expected)"):format(table.concat(logs.LEVELS, ", ")), 2)
+  end
+  local parts = { ... }
+  for index = 1, select("#", ...) do
+    parts[index] = tostring(parts[index])
+  end
+  log[level](log, ("%s: %s"):format(tostring(session), table.concat(parts, "\t")))
+end
+
+-- What a `proxy` table does not have of its own: what is shared, and modules like proxy.commands once required.
+local function shared_by(proxy)
+  local face = backends.new(proxy.backends)
+  local shared = setmetatable({ backends = face, servers = face, log = log_line }, { __index = constants })
+  shared.global = { backends = face, config = {} }
+  return {
+    __index = function(_, key)
+      local value = shared[key]
+      if value ~= nil then
+        return value
+      elseif key == "tokenize" then
+        return require("mysql.tokenizer").tokenize
+      elseif key == "async" then
+        return require("mysql-proxy.scripting.async")
+      end
+      return type(key) == "string" and package.loaded["proxy." .. key] or nil
+    end,
+  }
+end
+
+--- The `proxy` table of a new session.
+---@param proxy Proxy
+function M.view(proxy)
+  install()
+  proxy.shared_by_scripts = proxy.shared_by_scripts or shared_by(proxy)
+  return setmetatable({}, proxy.shared_by_scripts)
+end
+
+return M

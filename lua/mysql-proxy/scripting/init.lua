@@ -1,0 +1,104 @@
+-- Scripts: what a session asks of them. A session with a script has
+--   environment   the script's globals
+--   view          what it sees as `proxy`
+--   queue         proxy.queries (mysql-proxy.scripting.queries)
+
+local stream = require "mysql.stream"
+
+local connection = require "mysql-proxy.scripting.connection"
+local constants = require "mysql-proxy.scripting.constants"
+local globals = require "mysql-proxy.scripting.globals"
+local hooks = require "mysql-proxy.hooks"
+local queries = require "mysql-proxy.scripting.queries"
+local responses = require "mysql-proxy.scripting.response"
+local script = require "mysql-proxy.script"
+
+local M = {
+  SEND_QUERY = constants.PROXY_SEND_QUERY,
+  SEND_RESULT = constants.PROXY_SEND_RESULT,
+  IGNORE_RESULT = constants.PROXY_IGNORE_RESULT,
+}
+
+local HEADER_SIZE = 4
+
+local function refuse(session, text)
+  return session:refuse(0, { errcode = 1105, sqlstate = "07000", errmsg = text })
+end
+
+--- Runs the script for a new session, which goes on with next(session); without it the session ends.
+function M.begin(session, next)
+  local proxy = session.proxy
+  local chunk, message = script.load(proxy.lua_script, proxy.log)
+  if not chunk then
+    proxy.log:critical(message)
+    return refuse(session, script.LOAD_FAILED)
+  end
+  local environment = script.environment()
+  session.environment = environment
+  session.view = globals.view(proxy)
+  session.queue, session.view.queries = queries.new()
+  session.view.connection = connection.new(session)
+  session.view.response = {}
+  for name, fn in pairs(hooks.protected) do
+    environment[name] = fn
+  end
+  return hooks.run(session, ("lua-error) [%s]"):format(proxy.lua_script), function(_, _, failed)
+    if failed then
+      return refuse(session, script.EXECUTE_FAILED)
+    end
+    return next(session)
+  end, setfenv(chunk, environment))
+end
+
+--- Calls a hook; next(session, verdict) goes on with it, now or when it has waited.
+---@param argument any
+---@param next fun(session: Session, verdict: integer|nil, failed: boolean|nil)
+function M.ask(session, hook, argument, next)
+  return hooks.call(session, hook, argument, function(_, result, failed)
+    if session.state ~= "close" then
+      return next(session, hooks.verdict(result), failed)
+    end
+  end)
+end
+
+--- The argument of read_handshake.
+function M.handshake(session)
+  local challenge = session.server.challenge
+  return {
+    mysqld_version = challenge.server_version,
+    thread_id = challenge.thread_id,
+    scramble = challenge.challenge,
+    server_addr = session.backend.address,
+    client_addr = session.client_name,
+  }
+end
+
+--- The argument of read_auth.
+function M.auth(session)
+  local login = session.login
+  return { username = login.username or "", password = login.response or "", default_db = login.database or "" }
+end
+
+--- proxy.response as packets, and the first one's payload.
+function M.response(session, sequence)
+  local capabilities = session.greeted and session.login and stream.negotiated(session.greeted, session.login) or 0
+  local packets = responses.packets(session.view.response, sequence, capabilities, session.proxy.log,
+    session.proxy.lua_script)
+  return packets, packets:sub(1 + HEADER_SIZE)
+end
+
+--- The first command of the queue, nil if it is empty.
+function M.first_query(session)
+  local item = queries.take(session.queue)
+  queries.clear(session.queue)
+  return item and item.packet
+end
+
+--- The session ends: whatever waits does so no more, and disconnect_client is told.
+function M.ended(session)
+  hooks.cancel(session)
+  return hooks.call(session, "disconnect_client", nil, function() end)
+end
+
+M.commands = require "mysql-proxy.scripting.commands"
+return M
