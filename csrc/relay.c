@@ -201,6 +201,12 @@ void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
   if (length && !r->deaf && (!r->server || !stream_write(r->server, data, length))) r->deaf = true;
 }
 
+/* The server waits for what the client says next, whatever the owner still thinks about. */
+static bool is_clients_turn(struct relay *r) {
+  if (r->uploading) return true;
+  return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) && pending_at(r, 0)->destination != TO_OWNER;
+}
+
 /* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */
 static bool is_conversation(struct relay *r, uint8_t sequence) {
   return pending_is(r, RESPONSE_STREAM) || (pending_is(r, RESPONSE_AUTH) && sequence != 0);
@@ -209,7 +215,7 @@ static bool is_conversation(struct relay *r, uint8_t sequence) {
 /* The head of a client's packet has come. */
 static void begin_packet(struct relay *r) {
   if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
-  if (r->request.first_sequence != 0)
+  if (r->request.first_sequence != 0 || r->waiting)
     protocol_error(r, "client", "received a packet-id other than the expected 0 ... out of sync.");
   else if (r->request.head_seen == 0)
     protocol_error(r, "client", "received an empty packet instead of a command");
@@ -317,8 +323,10 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
       at = length;
       break;
     }
-    if ((r->watching || r->barrier) && framing_at_boundary(&r->request) && !r->uploading &&
-        !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
+    if (r->waiting && framing_at_boundary(&r->request)) {
+      if (!is_clients_turn(r)) break;
+    } else if ((r->watching || r->barrier) && framing_at_boundary(&r->request) && !r->uploading &&
+               !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
       enum next next = next_command(r, data, length, &at, &sent);
       if (next == NEXT_HOLD) break;
       if (next == NEXT_PASSED) continue;
@@ -360,7 +368,10 @@ static void take_held_bytes(struct relay *r) {
 
 static void read_client(struct relay *r, const uint8_t *data, size_t length) {
   r->from_client += length;
-  if (r->held.length) {
+  if (r->waiting && r->held.length == r->command_length && is_clients_turn(r)) {
+    size_t used = take_client_bytes(r, data, length);
+    hold(r, data + used, length - used);
+  } else if (r->held.length) {
     hold(r, data, length);
     take_held_bytes(r);
   } else {

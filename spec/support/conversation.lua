@@ -10,6 +10,12 @@ local process = require "spec.support.process"
 
 local M = {}
 
+local function readable(bytes)
+  return (bytes:gsub("[%c\128-\255]", function(byte)
+    return ("\\%d "):format(byte:byte())
+  end))
+end
+
 -- The two ends ----------------------------------------------------------------------------------------------------
 
 local End = {}
@@ -58,7 +64,7 @@ function End:receives(bytes)
   self.chunks, self.length = {}, 0
   if received ~= bytes then
     assert(#bytes + #received < 10000, self.name .. " received other bytes") -- 16 MiB are nothing to print
-    assert.equal(bytes, received)
+    assert.equal(readable(bytes), readable(received))
   end
 end
 
@@ -111,11 +117,8 @@ function M.packets(sequence, ...)
   return table.concat(bytes)
 end
 
---- Opens one.
----@param options? table capabilities, extended_capabilities (numbers: what both sides have agreed on); watched (a list
----  of command bytes); read_timeout, write_timeout, command_limit
-function M.open(options)
-  options = options or {}
+--- Opens the two connections, without a relay yet: join() makes it.
+function M.connect()
   local self = setmetatable({ streams = {}, errors = {} }, Conversation)
   stream.on_error(function(text)
     self.errors[#self.errors + 1] = text
@@ -137,16 +140,28 @@ function M.open(options)
   end))
   listener:close()
   behind:close()
+  return self
+end
+
+---@param options? table capabilities, extended_capabilities (numbers: what both sides have agreed on); watched (a list
+---  of command bytes); read_timeout, write_timeout, command_limit, answer_limit
+function Conversation:join(options)
+  options = options or {}
   local agreed = {
     capabilities = options.capabilities or 0, extended_capabilities = options.extended_capabilities or 0,
   }
   self.relay = stream.relay(self.streams.client, self.streams.server, agreed, agreed, {
     read_timeout = options.read_timeout, write_timeout = options.write_timeout,
-    command_limit = options.command_limit or 2 ^ 30,
+    command_limit = options.command_limit, answer_limit = options.answer_limit,
   })
   self.relay:watch(unpack(options.watched or {}))
   self.relay:start()
   return self
+end
+
+--- Both at once.
+function M.open(options)
+  return M.connect():join(options)
 end
 
 --- How many answers the relay waits for.
