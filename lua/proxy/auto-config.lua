@@ -1,0 +1,281 @@
+--- Options of scripts, which a client can look at and change while the proxy runs. They are in proxy.global.config:
+--
+--   proxy.global.config.rwsplit = proxy.global.config.rwsplit or { is_debug = false, min_idle_connections = 4 }
+--
+-- and a client says PROXY SHOW CONFIG, PROXY SET GLOBAL rwsplit.is_debug = true, PROXY SAVE CONFIG INTO "file" or
+-- PROXY LOAD CONFIG FROM "file".
+
+local lpeg = require "lpeg"
+
+local P, R, S, V = lpeg.P, lpeg.R, lpeg.S, lpeg.V
+local C, Cc, Ct, Cg = lpeg.C, lpeg.Cc, lpeg.Ct, lpeg.Cg
+
+local LONGEST = 128 -- a longer statement is not for us
+
+-- The statements ------------------------------------------------------------------------------------------------------
+
+local space = S " \t\r\n\v\f"
+
+-- A word in any case, blanks behind it.
+local function word(text)
+  local pattern = P(true)
+  for letter in text:gmatch(".") do
+    pattern = pattern * S(letter .. letter:lower())
+  end
+  return pattern * -R("az", "AZ", "09", "__")
+end
+
+local function words(text)
+  local pattern = P(true)
+  for each in text:gmatch("%S+") do
+    pattern = pattern * word(each) * space ^ 1
+  end
+  return pattern
+end
+
+local function statement(name, pattern)
+  return Ct(Cg(Cc(name), "statement") * pattern) * -1
+end
+
+local name = C(R("az", "AZ", "09", "__") ^ 1)
+local option = Cg(name, "module") * "." * Cg(name, "option") * space ^ 0 * "=" * space ^ 0
+local quoted = P '"' * C((1 - P '"') ^ 0) * '"'
+local digits = R "09" ^ 1
+local integer = P "-" ^ -1 * digits
+local number = (integer * (P "." * digits) ^ -1) / tonumber
+local value = quoted + number + word "TRUE" * Cc(true) + word "FALSE" * Cc(false)
+
+local grammar = P {
+  V "show" + V "set" + V "save" + V "load" + V "set_0_6",
+  show = statement("show", words "PROXY SHOW" * word "CONFIG"),
+  set = statement("set", words "PROXY SET GLOBAL" * option * Cg(value, "value")),
+  save = statement("save", words "PROXY SAVE CONFIG INTO" * Cg(quoted, "filename")),
+  load = statement("load", words "PROXY LOAD CONFIG FROM" * Cg(quoted, "filename")),
+  set_0_6 = statement("set_0_6", words "SET GLOBAL" * option * Cg(integer / tonumber, "value")),
+}
+
+-- What is there -------------------------------------------------------------------------------------------------------
+
+local M = {}
+
+local function options_of()
+  return proxy.global.config
+end
+
+local function sorted_keys(from)
+  local keys = {}
+  for key in pairs(from) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, function(a, b)
+    return tostring(a) < tostring(b)
+  end)
+  return keys
+end
+
+-- Calls visit(module, option, value) for each option, in the order of their names.
+local function each_option(visit)
+  for _, module in ipairs(sorted_keys(options_of())) do
+    local options = options_of()[module]
+    for _, key in ipairs(type(options) == "table" and sorted_keys(options) or {}) do
+      visit(module, key, options[key])
+    end
+  end
+end
+
+-- A file --------------------------------------------------------------------------------------------------------------
+
+-- A number as Lua reads it: in full, and those that are no digits too.
+local function number_text(n)
+  if n ~= n then
+    return "0/0"
+  elseif n == math.huge or n == -math.huge then
+    return n > 0 and "1/0" or "-1/0"
+  end
+  return ("%.17g"):format(n)
+end
+
+local WRITERS = {
+  boolean = tostring,
+  number = number_text,
+  string = function(text)
+    return ("%q"):format(text):gsub("\r", "\\r")
+  end,
+}
+
+local function key_text(key)
+  return ("[%s]"):format((WRITERS[type(key)](key)))
+end
+
+--- Writes the options that are strings, numbers and booleans into a file, one in a line.
+---@return true|nil
+---@return string|nil message
+function M.save(self, filename)
+  filename = filename or self
+  local lines, current = { "return {" }, nil
+  each_option(function(module, key, option_value)
+    local write = WRITERS[type(option_value)]
+    if write and WRITERS[type(key)] and WRITERS[type(module)] then
+      if module ~= current then
+        lines[#lines + 1] = (current and "  },\n" or "") .. ("  %s = {"):format(key_text(module))
+        current = module
+      end
+      lines[#lines + 1] = ("    %s = %s,"):format(key_text(key), (write(option_value)))
+    end
+  end)
+  lines[#lines + 1] = (current and "  },\n" or "") .. "}\n"
+  local file, message = io.open(filename, "wb")
+  if not file then
+    return nil, message
+  end
+  local ok
+  ok, message = file:write(table.concat(lines, "\n"))
+  local closed, close_message = file:close()
+  if not ok or not closed then
+    return nil, message or close_message
+  end
+  return true
+end
+
+-- Runs a file, which gets nothing to work with: it is to return a table.
+local function run_file(filename)
+  local file, message = io.open(filename, "rb")
+  if not file then
+    return nil, message
+  end
+  local text
+  text, message = file:read("*a")
+  file:close()
+  if not text then
+    return nil, message
+  elseif text:byte() == 27 then
+    return nil, filename .. ": not a text" -- compiled code could be made to crash the proxy
+  end
+  local chunk
+  chunk, message = loadstring(text, "@" .. filename)
+  if not chunk then
+    return nil, message
+  end
+  local ok, loaded = pcall(setfenv(chunk, {}))
+  if not ok then
+    return nil, tostring(loaded)
+  end
+  return loaded
+end
+
+--- Takes the options of a file over: those that it does not have stay as they are.
+---@return true|nil
+---@return string|nil message
+function M.load(self, filename)
+  filename = filename or self
+  local loaded, message = run_file(filename)
+  if message then
+    return nil, message
+  elseif type(loaded) ~= "table" then
+    return nil, ("%s: expected a table, got %s"):format(filename, type(loaded))
+  end
+  for module, options in pairs(loaded) do
+    if type(options) ~= "table" then
+      return nil, ("%s: %s: expected a table, got %s"):format(filename, tostring(module), type(options))
+    end
+  end
+  local config = options_of()
+  for module, options in pairs(loaded) do
+    if type(rawget(config, module)) ~= "table" then
+      config[module] = {}
+    end
+    for key, option_value in pairs(options) do
+      config[module][key] = option_value
+    end
+  end
+  return true
+end
+
+-- The answers ---------------------------------------------------------------------------------------------------------
+
+local function answer_ok(affected_rows)
+  proxy.response = { type = proxy.MYSQLD_PACKET_OK, affected_rows = affected_rows }
+  return proxy.PROXY_SEND_RESULT
+end
+
+local function answer_error(text)
+  proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = text }
+  return proxy.PROXY_SEND_RESULT
+end
+
+local function answer(ok, message)
+  return ok and answer_ok(0) or answer_error(message)
+end
+
+local statements = {}
+
+function statements.show()
+  local fields, rows = {}, {}
+  for i, column in ipairs { "module", "option", "value", "type" } do
+    fields[i] = { name = column, type = proxy.MYSQL_TYPE_STRING }
+  end
+  each_option(function(module, key, option_value)
+    rows[#rows + 1] = { tostring(module), tostring(key), tostring(option_value), type(option_value) }
+  end)
+  proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = { fields = fields, rows = rows } }
+  return proxy.PROXY_SEND_RESULT
+end
+
+local SETTABLE = { boolean = true, number = true, string = true }
+
+function statements.set(said)
+  local module = rawget(options_of(), said.module)
+  if type(module) ~= "table" then
+    return answer_error("module not known")
+  elseif module[said.option] == nil then
+    return answer_error("option not know")
+  end
+  local expected, got = type(module[said.option]), type(said.value)
+  if not SETTABLE[expected] then
+    return answer_error(("(auto-config) type: %s isn't handled yet"):format(expected))
+  elseif expected ~= got then
+    return answer_error(("(auto-config) expected a %s, got %s"):format(expected, got))
+  end
+  module[said.option] = said.value
+  return answer_ok(1)
+end
+
+-- The form of 0.6: what it does not know is for the server, whose variables are set in the same words.
+function statements.set_0_6(said)
+  local module = rawget(options_of(), said.module)
+  local current = type(module) == "table" and module[said.option]
+  if type(current) == "number" then
+    module[said.option] = said.value
+  elseif type(current) == "boolean" and (said.value == 0 or said.value == 1) then
+    module[said.option] = said.value == 1
+  else
+    return nil
+  end
+  return answer_ok()
+end
+
+function statements.save(said)
+  return answer(M.save(said.filename))
+end
+
+function statements.load(said)
+  return answer(M.load(said.filename))
+end
+
+--- Answers a client's statement if it is one about options: proxy.global.config:handle(cmd), or handle(cmd).
+---@param cmd table of proxy.commands.parse()
+---@return integer|nil verdict for read_query; nil if the command is for somebody else
+function M.handle(self, cmd)
+  cmd = cmd or self
+  if cmd.type ~= proxy.COM_QUERY or #cmd.query > LONGEST then
+    return nil
+  end
+  local said = grammar:match(cmd.query)
+  return said and statements[said.statement](said)
+end
+
+if proxy then
+  setmetatable(proxy.global.config, { __index = M })
+end
+
+return M
