@@ -631,7 +631,8 @@ describe("mysql.resultset", function()
     end)
 
     it("takes numbers that are none for 0", function()
-      local result = summary { affected_rows = -1, insert_id = 0 / 0, status = 2 ^ 70, rows = math.huge, warnings = "x" }
+      local wrong = { affected_rows = -1, insert_id = 0 / 0, status = 2 ^ 70, rows = math.huge, warnings = "x" }
+      local result = summary(wrong)
       assert.same({ 0, 0, 0, 0 }, { result.affected_rows, result.insert_id, result.row_count, result.warning_count })
     end)
   end)
@@ -782,7 +783,8 @@ describe("mysql.resultset", function()
         "", "\1", "\0011", "\0011\2x", "\0011\0012\0013", "\0011\0012\251", "\251", "\0011\252\1", "\0011\255",
         "\0011\254" .. ("\255"):rep(8), "\253\255\255\255",
       } do
-        local result = read(QUERY, WITH_EOF, "\2", column "a", column "b", eof(), row(2, "1", "2"), wrong, eof())
+        local good = row(2, "1", "2")
+        local result = read(QUERY, WITH_EOF, "\2", column "a", column "b", eof(), good, wrong, eof())
         local next_row = result.rows
         assert.same({ "1", "2" }, next_row())
         assert.error_matches(next_row, "the row 2 is malformed: it does not have the cells of its columns", nil, true)
