@@ -207,7 +207,8 @@ describe("proxy.auto-config", function()
     it("what comes back as it was", function()
       local odd = {
         text = 'quotes " and \\ and\nlines\r\n and \0 bytes \255', long = ("x"):rep(1000), number = 0.1,
-        small = -2 ^ -40, large = 2 ^ 60, most = math.huge, least = -math.huge, yes = true, no = false, ["a key"] = 1, ["end"] = 2,
+        small = -2 ^ -40, large = 2 ^ 60, most = math.huge, least = -math.huge, yes = true, no = false,
+        ["a key"] = 1, ["end"] = 2,
       }
       config.rwsplit, config["module 2"] = odd, { a = 1 }
       save()
