@@ -8,6 +8,7 @@
 
 int luaopen_mysql_packet(lua_State *L);
 int luaopen_mysql_proto(lua_State *L);
+int luaopen_mysql_tokenizer(lua_State *L);
 
 /* Lua collects its garbage later than after each input, which is no leak, though it would be looked into each time. */
 const char *__asan_default_options(void) { return "detect_leaks=0:malloc_context_size=2:quarantine_size_mb=16"; }
@@ -42,6 +43,7 @@ static lua_State *open_target(const char *name) {
   luaL_openlibs(L);
   preload(L, "mysql.packet", luaopen_mysql_packet);
   preload(L, "mysql.proto", luaopen_mysql_proto);
+  preload(L, "mysql.tokenizer", luaopen_mysql_tokenizer);
   char path[4096];
   snprintf(path, sizeof path, FUZZ_SOURCE_DIR "/spec/fuzz/%s.lua", name);
   if (luaL_dofile(L, path)) {
