@@ -65,6 +65,24 @@ static void push_relay(struct relay *r) {
   lua_remove(r->L, -2);
 }
 
+/* Pushes the owner's method and its first argument, the relay; call_owner calls it with `more` arguments behind. A
+ * second reference keeps the relay for its caller, whatever the owner does. */
+static bool push_owner_method(struct relay *r, const char *method) {
+  push_relay(r);
+  if (stream_push_method(r->client, method)) {
+    push_relay(r);
+    return true;
+  }
+  lua_pop(r->L, 1);
+  return false;
+}
+
+static bool call_owner(struct relay *r, int more) {
+  bool ok = stream_call(r->client, 1 + more, 0);
+  lua_pop(r->L, 1);
+  return ok;
+}
+
 void relay_forget(struct relay *r, struct stream *s) {
   bool by_itself = !r->ended;
   s->relay = NULL;
@@ -93,12 +111,11 @@ static void end_relay(struct relay *r, const char *side, const char *message, co
   if (r->ended) return;
   r->ended = true;
   struct stream *client = r->client;
-  if (stream_push_method(client, "on_relay_end")) {
-    push_relay(r);
+  if (push_owner_method(r, "on_relay_end")) {
     lua_pushstring(r->L, side);
     lua_pushstring(r->L, message);
     lua_pushstring(r->L, code);
-    stream_call(client, 4, 0);
+    call_owner(r, 3);
   }
   struct stream *server = r->server; /* the owner may have detached it */
   bool client_left = strcmp(side, "client") == 0 && !message;
@@ -265,13 +282,12 @@ static bool push_command(struct relay *r, const uint8_t *data, size_t length) {
 
 /* Shows a watched command to the owner. False if he has not decided yet. */
 static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
-  if (!stream_push_method(r->client, "on_command")) {
+  if (!push_owner_method(r, "on_command")) {
     end_relay(r, "client", "a command is watched, but there is no on_command", "EINVAL");
     return false;
   }
-  push_relay(r);
   if (!push_command(r, data, length)) {
-    lua_pop(r->L, 5);
+    lua_pop(r->L, 6);
     protocol_error(r, "client", "received malformed query attributes");
     return false;
   }
@@ -279,7 +295,7 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   r->command_length = length;
   r->waiting = true;
   r->answered = false;
-  bool ok = stream_call(r->client, 2, 0);
+  bool ok = call_owner(r, 1);
   r->command = NULL;
   if (!ok) end_relay(r, "client", "on_command failed", "ECANCELED");
   return !r->waiting;
@@ -431,10 +447,9 @@ static void hand_over_local_infile(struct relay *r) {
   struct input request = r->collected;
   memset(&r->collected, 0, sizeof request);
   pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
-  if (stream_push_method(r->client, "on_local_infile")) {
-    push_relay(r);
+  if (push_owner_method(r, "on_local_infile")) {
     lua_pushlstring(r->L, (const char *)request.data, request.length);
-    if (!stream_call(r->client, 2, 0)) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
+    if (!call_owner(r, 1)) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
   }
   write_answer(r, request.data, request.length);
   input_free(&request);
@@ -447,8 +462,7 @@ static void end_answer(struct relay *r) {
   r->barrier = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();
-  if (stream_push_method(r->client, "on_answer")) {
-    push_relay(r);
+  if (push_owner_method(r, "on_answer")) {
     lua_pushinteger(r->L, error);
     if (done.destination != TO_OWNER)
       lua_pushnil(r->L);
@@ -458,7 +472,7 @@ static void end_answer(struct relay *r) {
       lua_pushlstring(r->L, (const char *)r->collected.data, r->collected.length);
     r->overflowed = false;
     input_free(&r->collected);
-    if (!stream_call(r->client, 3, 0)) end_relay(r, "client", "on_answer failed", "ECANCELED");
+    if (!call_owner(r, 2)) end_relay(r, "client", "on_answer failed", "ECANCELED");
   }
 }
 

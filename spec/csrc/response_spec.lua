@@ -288,6 +288,7 @@ describe("the recogniser", function()
       optional.capabilities = optional.capabilities + FLAGS.CLIENT_DEPRECATE_EOF
       recognises(optional, COM_PREPARE, prepared(1, 2, "\0"))
       recognises(optional, COM_PREPARE, prepared(1, 2, "\1"), column, column, column)
+      recognises(WITHOUT_EOF, COM_PREPARE, prepared(1, 2, "\0"), column, column, column) -- of a later version
     end)
 
     it("refuses another answer to COM_STMT_PREPARE", function()
@@ -314,6 +315,10 @@ describe("the recogniser", function()
       recognises(WITHOUT_EOF, COM_EXECUTE, "\1", column, ok_as_eof(CURSOR_EXISTS))
       recognises({ extended_capabilities = EXTENDED.MARIADB_CLIENT_CACHE_METADATA }, COM_EXECUTE,
         "\1\0", eof(CURSOR_EXISTS))
+    end)
+
+    it("knows of no cursor after other commands", function()
+      recognises(WITH_EOF, COM_QUERY, "\1", column, eof(CURSOR_EXISTS), row, eof())
     end)
 
     it("knows the rows that COM_STMT_FETCH brings", function()

@@ -164,6 +164,20 @@ function M.open(options)
   return M.connect():join(options)
 end
 
+--- Both at once, with commands that are shown to `on_command` and listed in `seen`.
+---@param on_command? fun(relay: userdata, payload: string): any
+function M.watch(on_command, options)
+  local self = M.connect()
+  self.seen = {}
+  function self.on_command(_, relay, payload)
+    self.seen[#self.seen + 1] = payload
+    if on_command then
+      return on_command(relay, payload)
+    end
+  end
+  return self:join(options)
+end
+
 --- How many answers the relay waits for.
 function Conversation:due()
   return tonumber((tostring(self.relay):match("open, (%d+) answers due")))

@@ -1,0 +1,319 @@
+local proto = require "mysql.proto"
+
+local conversation = require "spec.support.conversation"
+local process = require "spec.support.process"
+
+local COM_QUERY, COM_STMT_PREPARE = 3, 22
+local LONGEST = 2 ^ 24 - 1 -- payload of one packet
+local OK = proto.to_ok_packet { server_status = 2 }
+local ERR = proto.to_err_packet { errcode = 1064, sqlstate = "42000", errmsg = "a message" }
+local EOF = proto.to_eof_packet { server_status = 2 }
+local SERVER_LOST = proto.to_err_packet {
+  errcode = 2013, sqlstate = "HY000", errmsg = "Lost connection to MySQL server during query",
+}
+local FILE = "\251/a/file" -- LOCAL INFILE
+
+local packets = conversation.packets
+
+describe("a relay", function()
+  local c
+
+  local function open(options)
+    c = conversation.open(options)
+    return c
+  end
+
+  -- One that shows COM_QUERY and COM_STMT_PREPARE to `on_command`.
+  local function watch(on_command, options)
+    options = options or {}
+    options.watched = options.watched or { COM_QUERY, COM_STMT_PREPARE }
+    c = conversation.watch(on_command, options)
+  end
+
+  local function forward(relay)
+    relay:forward()
+  end
+
+  after_each(function()
+    if c then
+      c:close()
+    end
+    c = nil
+  end)
+
+  describe("that has to end", function()
+    it("waits for the answer, and for nothing else", function()
+      open()
+      c:command("\3SELECT 1")
+      c.relay:close_when_idle()
+      c:answer(1, "\1", "column", EOF, "\3row")
+      assert.is_nil(c.over)
+      c:answer(5, EOF)
+      c:ends("idle")
+      c.client:closes()
+      c.server:closes()
+    end)
+
+    it("waits for a command of which a part has come, and its answer", function()
+      for _, length in ipairs { 1, 4, 5, 8 } do
+        open()
+        local command = packets(0, "\3SELECT 1")
+        c.client:write(command:sub(1, length))
+        c.server:receives(command:sub(1, length))
+        c.relay:close_when_idle()
+        assert.is_nil(c.over)
+        c.client:write(command:sub(length + 1))
+        c.server:receives(command:sub(length + 1))
+        assert.is_nil(c.over)
+        c.client:receives(c.server:send(1, OK))
+        c:ends("idle")
+        c:close()
+      end
+      c = nil
+    end)
+
+    it("tells its owner once", function()
+      open()
+      local ends = 0
+      function c.on_relay_end()
+        ends = ends + 1
+      end
+      c.relay:close_when_idle()
+      c.relay:close_when_idle()
+      c.client:closes()
+      c.server:closes()
+      assert.equal(1, ends)
+      assert.equal("mysql.relay (ended, 0 answers due)", tostring(c.relay))
+    end)
+  end)
+
+  describe("whose client goes", function()
+    it("closes the server's side", function()
+      open()
+      c.client:close()
+      c:ends("client")
+      c.server:closes()
+    end)
+
+    it("closes it in mid-answer too, when the client has closed for good", function()
+      open()
+      c:command("\3SELECT")
+      c:answer(1, "\1", "column", EOF)
+      c.client.socket:close_reset()
+      c:ends("client", "connection reset by peer", "ECONNRESET")
+      c.server:closes()
+    end)
+
+    it("brings the answers to one that only has nothing more to say", function()
+      open()
+      c.client:write(packets(0, "\3one") .. packets(0, "\3two"))
+      c.client:shutdown()
+      c.server:receives(packets(0, "\3one") .. packets(0, "\3two"))
+      assert.truthy(process.wait_until(function()
+        return c.server.ended
+      end))
+      c:answer(1, OK)
+      assert.is_nil(c.over)
+      c.client:receives(c.server:send(1, "\1", "column", EOF, "\3row", EOF))
+      c:ends("client")
+      c.client:closes()
+    end)
+
+    it("brings the answers to watched commands of one that has nothing more to say", function()
+      watch(forward)
+      c.client:write(packets(0, "\3one") .. packets(0, "\3two"))
+      c.client:shutdown()
+      c.server:receives(packets(0, "\3one"))
+      c:answer(1, OK)
+      c.server:receives(packets(0, "\3two"))
+      c.server:closes()
+      c.client:receives(c.server:send(1, ERR))
+      c:ends("client")
+    end)
+
+    it("gives up a command about which the owner still thinks", function()
+      watch()
+      c.client:send(0, "\3one")
+      c.client:shutdown()
+      c:ends("client")
+      assert.same({ "\3one" }, c.seen)
+      c.client:closes()
+      c.server:closes()
+    end)
+
+    it("lets the server see that a command ended in its middle", function()
+      open()
+      c.client:write(packets(0, "\3SELECT 1"):sub(1, 7))
+      c.client:shutdown()
+      c.server:receives(packets(0, "\3SELECT 1"):sub(1, 7))
+      c.server:closes()
+      c.server:close()
+      c:ends("server")
+    end)
+  end)
+
+  describe("whose server goes", function()
+    it("closes an idle client's side", function()
+      open()
+      c.server:close()
+      c:ends("server")
+      c.client:closes()
+    end)
+
+    it("tells the client that waits for an answer", function()
+      open()
+      c:command("\3SELECT 1")
+      c.server:close()
+      c.client:receives(packets(1, SERVER_LOST))
+      c.client:closes()
+      c:ends("server")
+    end)
+
+    it("counts on from the command's last packet", function()
+      open()
+      c:command("\3" .. ("x"):rep(LONGEST))
+      c.server:close()
+      c.client:receives(packets(2, SERVER_LOST))
+      c.client:closes()
+    end)
+
+    it("tells it between two packets of the answer", function()
+      open()
+      c:command("\3SELECT 1")
+      c:answer(1, "\1", "column", EOF, "\3row")
+      c.server:close()
+      c.client:receives(packets(5, SERVER_LOST))
+      c.client:closes()
+    end)
+
+    it("cannot tell it in the middle of one", function()
+      open()
+      c:command("\3SELECT 1")
+      local part = packets(1, "\1", "column", EOF, "\3row"):sub(1, -2)
+      c.server:write(part)
+      c.client:receives(part)
+      c.server:close()
+      c.client:closes()
+    end)
+
+    it("tells it while it uploads a file", function()
+      open()
+      c:command("\3LOAD")
+      c:answer(1, FILE)
+      c.server:receives(c.client:send(2, "one", "two"))
+      c.server:close()
+      c.client:receives(packets(4, SERVER_LOST))
+      c.client:closes()
+    end)
+
+    it("tells the client whose command the owner still thinks about", function()
+      watch()
+      c.client:send(0, "\3SELECT 1")
+      assert.truthy(process.wait_until(function()
+        return c.seen[1]
+      end))
+      c.server:close()
+      c.client:receives(packets(1, SERVER_LOST))
+      c.client:closes()
+      c:ends("server")
+    end)
+
+    it("tells it when the owner's own command gets no answer", function()
+      watch(function(relay)
+        relay:inject("\3SELECT 2")
+      end)
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\3SELECT 2"))
+      c.server:close()
+      c.client:receives(packets(1, SERVER_LOST))
+      c.client:closes()
+    end)
+  end)
+
+  describe("against the protocol", function()
+    local function refused(bytes, sequence, text)
+      open()
+      c.client:write(bytes)
+      c.client:receives(packets(sequence, proto.to_err_packet {
+        errcode = 1156, sqlstate = "08S01", errmsg = text,
+      }))
+      c:ends("client", text, "EPROTO")
+      c.client:closes()
+      c.server:closes() -- and has got nothing
+    end
+
+    it("refuses a command with a sequence number", function()
+      refused(packets(1, "\3SELECT 1"), 2, "received a packet-id other than the expected 0 ... out of sync.")
+      c:close()
+      refused(packets(255, "\3SELECT 1"), 0, "received a packet-id other than the expected 0 ... out of sync.")
+    end)
+
+    it("refuses an empty command", function()
+      refused(packets(0, ""), 1, "received an empty packet instead of a command")
+    end)
+
+    it("refuses them when commands are watched, too", function()
+      watch(forward)
+      c.client:send(3, "\3SELECT 1")
+      c:ends("client", "received a packet-id other than the expected 0 ... out of sync.", "EPROTO")
+      c.client:receives(packets(4, proto.to_err_packet {
+        errcode = 1156, sqlstate = "08S01", errmsg = "received a packet-id other than the expected 0 ... out of sync.",
+      }))
+      assert.same({}, c.seen)
+    end)
+
+    it("says nothing into an answer", function()
+      open()
+      c:command("\3SELECT 1")
+      c:answer(1, "\1", "column", EOF)
+      c.client:send(1, "\3SELECT 2")
+      c:ends("client", "received a packet-id other than the expected 0 ... out of sync.", "EPROTO")
+      c.client:closes()
+    end)
+
+    it("leaves the server's sequence numbers to its client", function()
+      open()
+      c:command("\3SELECT 1")
+      local bytes = packets(77, "\1", "column") .. packets(3, EOF) .. packets(0, "\3row") .. packets(3, EOF)
+      c.server:write(bytes)
+      c.client:receives(bytes)
+      c:is_idle()
+    end)
+
+    it("ends with a server that speaks another protocol", function()
+      for _, words in ipairs { "\0\0\0\0\0\0\0\0", "\5\0\0\1\254\255\255\255\255", "\1\0\0\1\251", "HTTP/1.1 400" } do
+        open()
+        c:command("\22SELECT 1")
+        c.server:write(words)
+        if words:sub(1, 4) == "HTTP" then -- the beginning of a long packet, as far as one can see
+          c.client:receives(words)
+          c.server:close()
+          c.client:closes()
+        else
+          c:ends("server", "neither OK nor ERR in answer to COM_STMT_PREPARE", "EPROTO")
+          c.client:closes()
+          c.server:closes()
+        end
+        c:close()
+      end
+      c = nil
+    end)
+  end)
+
+  it("does nothing any more when it has ended", function()
+    watch()
+    c.client:send(0, "\3SELECT 1")
+    assert.truthy(process.wait_until(function()
+      return c.seen[1]
+    end))
+    c.server:close()
+    c:ends("server")
+    c.relay:forward()
+    c.relay:reply(packets(1, OK))
+    c.relay:inject("\14")
+    c.relay:close_when_idle()
+    c.relay:start()
+    c.client:receives(packets(1, SERVER_LOST))
+    c.client:closes()
+  end)
+end)

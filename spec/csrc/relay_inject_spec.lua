@@ -1,0 +1,269 @@
+local proto = require "mysql.proto"
+local uv = require "luv"
+
+local conversation = require "spec.support.conversation"
+local process = require "spec.support.process"
+
+local COM_QUERY, COM_STMT_PREPARE = 3, 22
+local LONGEST = 2 ^ 24 - 1 -- payload of one packet
+local OK = proto.to_ok_packet { server_status = 2 }
+local ERR = proto.to_err_packet { errcode = 1064, sqlstate = "42000", errmsg = "a message" }
+local EOF = proto.to_eof_packet { server_status = 2 }
+local FILE = "\251/a/file" -- LOCAL INFILE
+
+local packets = conversation.packets
+
+describe("a relay", function()
+  local c
+
+  local function open(options)
+    c = conversation.open(options)
+    return c
+  end
+
+  -- One that shows COM_QUERY and COM_STMT_PREPARE to `on_command`.
+  local function watch(on_command, options)
+    options = options or {}
+    options.watched = options.watched or { COM_QUERY, COM_STMT_PREPARE }
+    c = conversation.watch(on_command, options)
+  end
+
+  after_each(function()
+    if c then
+      c:close()
+    end
+    c = nil
+  end)
+
+  describe("that injects commands", function()
+    it("gives the answer to its owner, and nothing to the client", function()
+      watch(function(relay)
+        relay:inject("\3SET a = 1")
+      end)
+      function c.on_answer(self, relay, error, bytes)
+        self.answer_bytes, self.answer_error = bytes, error
+        relay:forward()
+      end
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\3SET a = 1"))
+      local answer = packets(1, "\1", "column", EOF, "\3row", EOF)
+      for byte in answer:gmatch(".") do
+        c.server:write(byte)
+      end
+      c.server:receives(packets(0, "\3SELECT 1"))
+      assert.equal(answer, c.answer_bytes)
+      assert.equal(0, c.answer_error)
+      c:answer(1, OK)
+      c:is_idle()
+    end)
+
+    it("puts them between the client's, with the answers in order", function()
+      c = conversation.connect()
+      function c.on_answer(self, _, error, bytes)
+        self.answers = { error, bytes }
+      end
+      c:join()
+      c.client:send(0, "\3one")
+      c.server:receives(packets(0, "\3one"))
+      c.relay:inject("\14")
+      c.client:send(0, "\3two")
+      c.server:receives(packets(0, "\14") .. packets(0, "\3two"))
+      assert.equal(3, c:due())
+      c.server:write(packets(1, OK) .. packets(1, ERR) .. packets(1, "\1", "column", EOF, EOF))
+      c.client:receives(packets(1, OK) .. packets(1, "\1", "column", EOF, EOF))
+      assert.same({ 1064, packets(1, ERR) }, c.answers)
+      c:is_idle()
+    end)
+
+    it("gives statements the attributes that the session demands", function()
+      open { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES }
+      c.relay:inject("\3SELECT 1")
+      c.server:receives(packets(0, "\3\0\1SELECT 1"))
+      c.relay:inject("\22SELECT ?")
+      c.server:receives(packets(0, "\22SELECT ?"))
+    end)
+
+    it("hands the answer over to the client when the server asks for a file", function()
+      watch(function(relay)
+        relay:inject("\3LOAD")
+      end)
+      function c.on_local_infile(self, _, bytes)
+        self.request = bytes
+      end
+      function c.on_answer(self, relay, error, bytes)
+        self.answers = { error, bytes }
+        relay:reply()
+      end
+      c.client:write(packets(0, "\3SELECT 1"))
+      c.server:receives(packets(0, "\3LOAD"))
+      c.server:send(1, proto.to_ok_packet { server_status = 8 }, FILE)
+      c.client:receives(packets(1, proto.to_ok_packet { server_status = 8 }, FILE))
+      assert.equal(packets(1, proto.to_ok_packet { server_status = 8 }, FILE), c.request)
+      c.client:write(packets(3, "\3line", "") .. packets(0, "\14")) -- the file, and a command for later
+      c.server:receives(packets(3, "\3line", ""))
+      c.server:send(5, ERR)
+      c.client:receives(packets(5, ERR))
+      assert.same({ 1064 }, c.answers)
+      c.server:receives(packets(0, "\14"))
+      c:answer(1, OK)
+      c:is_idle()
+    end)
+
+    it("leaves the conversation of COM_CHANGE_USER to the two ends", function()
+      watch(function(relay)
+        relay:inject(nil, true)
+      end, { watched = { 17 } })
+      function c.on_answer(self, relay, error)
+        self.answers = { error }
+        relay:reply()
+      end
+      c:command("\17user\0\0db\0")
+      c:answer(1, "\254plugin\0scramble")
+      for byte in packets(2, "\3no command"):gmatch(".") do
+        c.client:write(byte)
+        c.server:receives(byte)
+      end
+      c:answer(3, "\1more")
+      c.server:receives(c.client:send(4, ""))
+      assert.is_nil(c.answers)
+      c:answer(5, ERR)
+      assert.same({ 1064 }, c.answers)
+      c:is_idle()
+    end)
+
+    it("lets no command through in such a conversation", function()
+      watch(function(relay)
+        relay:inject(nil, true)
+      end, { watched = { 17, COM_QUERY } })
+      c:command("\17user\0\0db\0")
+      c:answer(1, "\254plugin\0scramble")
+      c.client:send(0, "\3UPDATE")
+      c:ends("client", "received a packet-id other than the expected 0 ... out of sync.", "EPROTO")
+      c.client:closes()
+      c.server:closes()
+    end)
+
+    it("keeps no answer that is longer than the limit, but goes on", function()
+      c = conversation.connect()
+      function c.on_answer(self, _, error, bytes)
+        self.answers = { error, bytes }
+      end
+      c:join { answer_limit = 1000 }
+      for _, case in ipairs { { 990, "kept" }, { 1000, false } } do
+        c.answers = nil
+        c.relay:inject("\9")
+        local bytes = packets(1, ("x"):rep(case[1]))
+        c.server:write(bytes:sub(1, 100))
+        c.server:write(bytes:sub(101))
+        assert.truthy(process.wait_until(function()
+          return c.answers
+        end))
+        assert.same({ 0, case[2] and bytes }, c.answers)
+      end
+      c.server:receives(packets(0, "\9"):rep(2))
+      c:command("\14")
+      c:answer(1, OK)
+      c:is_idle()
+    end)
+
+    it("lets the client have the answer, numbered on from its own command", function()
+      watch(function(relay)
+        relay:inject("\3SELECT 2", true)
+      end)
+      function c.on_answer(self, relay, error, bytes)
+        self.answers = { error, bytes }
+        relay:reply()
+      end
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\3SELECT 2"))
+      c:answer(1, "\1", "column", EOF, "\3row", EOF)
+      assert.same({ 0 }, c.answers)
+      c.client:send(0, "\3" .. ("x"):rep(LONGEST)) -- has two packets
+      c.server:receives(packets(0, "\3SELECT 2"))
+      for byte in packets(1, "\1", "column", EOF, "\3row", EOF):gmatch(".") do
+        c.server:write(byte)
+      end
+      c.client:receives(packets(2, "\1", "column", EOF, "\3row", EOF))
+      c:is_idle()
+    end)
+
+    it("sends the waiting command itself, whose answer its owner gets", function()
+      watch(function(relay)
+        relay:inject(nil)
+      end, { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES })
+      function c.on_answer(_, relay, _, bytes)
+        relay:reply(bytes)
+      end
+      c:command("\3\1\1\0\1\3\0\1n\7\0\0\0SELECT 1")
+      c:answer(1, "\1", "column", EOF, "\3row", EOF)
+      c:is_idle()
+    end)
+
+    it("tells how long the answer took", function()
+      c = conversation.connect()
+      function c.on_answer(self, relay)
+        self.times = { relay:times() }
+      end
+      c:join()
+      c.relay:inject("\3SELECT 1")
+      c.server:receives(packets(0, "\3SELECT 1"))
+      local before = uv.hrtime()
+      process.wait_until(function()
+        return uv.hrtime() - before > 2e6
+      end)
+      c.server:send(1, "\1", "column", EOF, EOF)
+      assert.truthy(process.wait_until(function()
+        return c.times
+      end))
+      assert.is_true(c.times[1] >= 2000 and c.times[1] <= c.times[2] and c.times[2] < 2e7)
+    end)
+
+    it("does so from a command's decision until the client's turn comes", function()
+      local step = 0
+      watch(function(relay)
+        relay:inject("\3BEGIN")
+      end)
+      function c.on_answer(_, relay)
+        step = step + 1
+        if step == 1 then
+          relay:inject("\3COMMIT")
+        else
+          relay:reply(packets(1, OK))
+        end
+      end
+      c.client:write(packets(0, "\3SELECT 1") .. packets(0, "\14"))
+      c.server:receives(packets(0, "\3BEGIN"))
+      c.server:send(1, OK)
+      c.server:receives(packets(0, "\3COMMIT"))
+      c.server:send(1, OK)
+      c.client:receives(packets(1, OK))
+      c.server:receives(packets(0, "\14"))
+      c:answer(1, OK)
+      c:is_idle()
+    end)
+
+    it("refuses a command that is none", function()
+      open()
+      assert.error_matches(function()
+        c.relay:inject("")
+      end, "a command of at least 1 byte expected", nil, true)
+      assert.error_matches(function()
+        c.relay:inject(nil)
+      end, "no command is waiting for a decision", nil, true)
+    end)
+
+    it("splits those of 16 MiB and more", function()
+      for _, capabilities in ipairs { 0, proto.capabilities.CLIENT_QUERY_ATTRIBUTES } do
+        local attributes = capabilities > 0 and "\0\1" or ""
+        open { capabilities = capabilities }
+        for _, length in ipairs { LONGEST - 2, LONGEST - 1, LONGEST, LONGEST + 1, 2 * LONGEST } do
+          local text = ("x"):rep(length - 1)
+          c.relay:inject("\3" .. text)
+          c.server:receives(packets(0, "\3" .. attributes .. text))
+        end
+        c:close()
+      end
+      c = nil
+    end)
+  end)
+end)
