@@ -182,6 +182,30 @@ static int l_set_user(lua_State *L) {
   return 1;
 }
 
+static void set_text(lua_State *L, const char *key, const char *text) {
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, key);
+}
+
+static void set_number(lua_State *L, const char *key, lua_Number number) {
+  lua_pushnumber(L, number);
+  lua_setfield(L, -2, key);
+}
+
+/* account(uid) -> table | nil
+ * name, uid, gid, dir and shell of any user; luv knows the current one only. */
+static int l_account(lua_State *L) {
+  const struct passwd *user = getpwuid((uid_t)luaL_checkinteger(L, 1));
+  if (!user) return 0;
+  lua_createtable(L, 0, 5);
+  set_text(L, "name", user->pw_name);
+  set_number(L, "uid", (lua_Number)user->pw_uid);
+  set_number(L, "gid", (lua_Number)user->pw_gid);
+  set_text(L, "dir", user->pw_dir);
+  set_text(L, "shell", user->pw_shell);
+  return 1;
+}
+
 static void push_limit(lua_State *L, rlim_t limit) {
   lua_pushnumber(L, limit == RLIM_INFINITY ? (lua_Number)INT_MAX : (lua_Number)limit);
 }
@@ -257,6 +281,7 @@ static int l_id(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
+    {"account", l_account},
     {"check_user", l_check_user},
     {"create_file", l_create_file},
     {"current_folder", l_current_folder},
