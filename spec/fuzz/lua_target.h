@@ -9,7 +9,6 @@
 int luaopen_mysql_packet(lua_State *L);
 int luaopen_mysql_proto(lua_State *L);
 int luaopen_mysql_resultset(lua_State *L);
-int luaopen_mysql_resultset(lua_State *L);
 int luaopen_mysql_tokenizer(lua_State *L);
 
 /* Lua collects its garbage later than after each input, which is no leak, though it would be looked into each time. */
@@ -45,7 +44,6 @@ static lua_State *open_target(const char *name) {
   luaL_openlibs(L);
   preload(L, "mysql.packet", luaopen_mysql_packet);
   preload(L, "mysql.proto", luaopen_mysql_proto);
-  preload(L, "mysql.resultset", luaopen_mysql_resultset);
   preload(L, "mysql.resultset", luaopen_mysql_resultset);
   preload(L, "mysql.tokenizer", luaopen_mysql_tokenizer);
   char path[4096];
