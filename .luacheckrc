@@ -4,11 +4,14 @@ exclude_files = { "build", "build-*" }
 files["spec"] = { std = "lua51+busted" }
 files["rockspec"] = { std = "rockspec" }
 -- What a script of the proxy may use and define.
-files["examples"] = {
+local script = {
   globals = {
     "proxy", "connect_server", "read_handshake", "read_auth", "read_auth_result", "read_query", "read_query_result",
     "disconnect_client",
   },
 }
+files["examples"] = script
+files["spec/bench/look.lua"] = script
+files["spec/bench/walk.lua"] = script
 -- In modules that scripts require, `proxy` is the connection that is running.
 files["lua/proxy"] = { globals = { "proxy" } }

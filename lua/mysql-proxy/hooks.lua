@@ -8,23 +8,24 @@ local M = {}
 
 local SLOW_NS = 1e9 -- a call that holds up everybody for longer than this is logged
 
+local G, hrtime, resume, yield = _G, uv.hrtime, coroutine.resume, coroutine.yield
+
 local WAITING = {} -- yielded by a function that waits; anything else that it yields is its own mistake
 local running      -- the call whose function runs now
 
----@class Call a function of a script that has been called for a session
+---@class Call a function of a script that has been called for a session, which uses it again for the next
 ---@field session table
 ---@field name string of the hook
 ---@field done fun(session: table, result: any, failed: boolean|nil)
----@field coroutine thread
+---@field coroutine thread|nil
 ---@field timer userdata|nil while it waits: limits that
 ---@field cancel fun()|nil ends what it waits for
 local Call = {}
 Call.__index = Call
 
--- The last coroutine of a session serves its next call too: it runs one function after the other.
-local function serve(fn, ...)
-  local result = fn(...)
-  return serve(coroutine.yield(nil, result))
+-- The coroutine of a session serves one call after the other.
+local function serve(fn, argument)
+  return serve(yield(nil, (fn(argument))))
 end
 
 local function traceback(thread, message)
@@ -37,44 +38,45 @@ local function traceback(thread, message)
 end
 
 function Call:finish(result, failed)
+  local session = self.session
   if self.timer then
     self.timer:close()
     self.timer = nil
   end
-  self.session.call = nil
-  return self.done(self.session, result, failed)
+  session.call = nil
+  return self.done(session, result, failed)
 end
 
 function Call:fail(message, trace)
-  local session = self.session
-  session.proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
-  session.thread = nil
+  self.coroutine = nil
+  self.session.proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
   return self:finish(nil, true)
 end
 
-function Call:resume(...)
-  local session, thread = self.session, self.coroutine
-  local outer, outer_view = running, rawget(_G, "proxy")
-  running = self
-  rawset(_G, "proxy", session.view)
-  local began = uv.hrtime()
-  local ok, waiting, result = coroutine.resume(thread, ...)
-  local took = uv.hrtime() - began
-  running = outer
-  rawset(_G, "proxy", outer_view)
-  if took > SLOW_NS then
-    session.proxy.log:critical(("%s: slow hook: %s held up all sessions for %.2f seconds"):format(
-      tostring(session), self.name, took / 1e9))
-  end
+-- What has come of running its coroutine.
+function Call:settle(ok, waiting, result)
   if not ok then
-    return self:fail(traceback(thread, waiting))
+    return self:fail(traceback(self.coroutine, waiting))
   elseif waiting == WAITING then
     return
-  elseif coroutine.status(thread) == "dead" or waiting ~= nil then
+  elseif waiting ~= nil then
     return self:fail("a hook may not yield")
   end
-  session.thread = thread
   return self:finish(result)
+end
+
+local function run(call, ...)
+  local session, outer = call.session, running
+  running, G.proxy = call, session.view
+  local began = hrtime()
+  local ok, waiting, result = resume(call.coroutine, ...)
+  local took = hrtime() - began
+  running, G.proxy = outer, outer and outer.session.view
+  if took > SLOW_NS then
+    session.proxy.log:critical(("%s: slow hook: %s held up all sessions for %.2f seconds"):format(
+      tostring(session), call.name, took / 1e9))
+  end
+  return ok, waiting, result
 end
 
 -- What a hook returns counts if it is a number, or a string that is one.
@@ -92,6 +94,27 @@ function M.session()
   return running and running.session
 end
 
+--- Runs any function as a script's.
+---@param name string for the log
+---@param fn function
+---@param done fun(session, result, failed)
+function M.run(session, name, fn, argument, done)
+  local call = session.own_call
+  if not call or session.call then
+    call = setmetatable({ session = session }, Call)
+    session.own_call = call
+  end
+  call.name, call.done = name, done
+  call.coroutine = call.coroutine or coroutine.create(serve)
+  session.call = call
+  local ok, waiting, result = run(call, fn, argument)
+  if ok and waiting == nil then -- it has not waited: the common case
+    session.call = nil
+    return done(session, result)
+  end
+  return call:settle(ok, waiting, result)
+end
+
 --- Calls a function of the session's script, if it has one of that name.
 ---@param session table with view and environment
 ---@param name string
@@ -99,22 +122,13 @@ end
 ---@param done fun(session, result, failed) now or later, unless the session ends before
 function M.call(session, name, argument, done)
   local fn = session.environment[name]
-  if type(fn) ~= "function" then
-    if fn ~= nil then
-      session.proxy.log:message(("%s: %s is a %s instead of a function"):format(tostring(session), name, type(fn)))
-    end
+  if fn == nil then
+    return done(session, nil)
+  elseif type(fn) ~= "function" then
+    session.proxy.log:message(("%s: %s is a %s instead of a function"):format(tostring(session), name, type(fn)))
     return done(session, nil)
   end
-  return M.run(session, name, done, fn, argument)
-end
-
---- Runs any function as a script's.
-function M.run(session, name, done, fn, ...)
-  local thread = session.thread or coroutine.create(serve)
-  session.thread = nil
-  local call = setmetatable({ session = session, name = name, done = done, coroutine = thread }, Call)
-  session.call = call
-  return call:resume(fn, ...)
+  return M.run(session, name, fn, argument, done)
 end
 
 --- The session's function, if it waits, never goes on.
@@ -123,7 +137,7 @@ function M.cancel(session)
   if not call then
     return
   end
-  session.call = nil
+  session.call, session.own_call = nil, nil
   if call.timer then
     call.timer:close()
     call.timer = nil
@@ -145,21 +159,21 @@ function M.wait(start)
     error("a hook cannot wait inside of pcall under PUC Lua 5.1; under LuaJIT it can", 2)
   end
   local proxy = call.session.proxy
-  local results, yielded, resumed
-  local resume = proxy.log:guard(function(...)
-    if call.cancelled or resumed then
+  local results, yielded, called
+  local go_on = proxy.log:guard(function(...)
+    if call.cancelled or called then
       return
     end
-    resumed = true
+    called = true
     if not yielded then
       results = { n = select("#", ...), ... }
       return
     end
     call.cancel = nil
     call.timer:stop()
-    call:resume(...)
+    call:settle(run(call, ...))
   end)
-  call.cancel = start(resume)
+  call.cancel = start(go_on)
   if results then
     call.cancel = nil
     return unpack(results, 1, results.n)
@@ -171,7 +185,7 @@ function M.wait(start)
     proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout))
     call.done(call.session, nil, true)
   end))
-  return coroutine.yield(WAITING)
+  return yield(WAITING)
 end
 
 --- pcall and xpcall for scripts: a wait inside of them says why it cannot be. LuaJIT needs no such thing.

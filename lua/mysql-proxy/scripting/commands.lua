@@ -18,8 +18,10 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
+local byte = string.byte
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
+local COM_RESET_CONNECTION = 31
 local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM_INIT_DB, constants.COM_CHANGE_USER
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
@@ -59,29 +61,33 @@ local function refusal(session, packet)
   return guard and guard.refusal(packet)
 end
 
+local FOLLOWED = { [COM_INIT_DB] = true, [COM_CHANGE_USER] = true }
+
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
 local function forward(session)
-  local packet = session.command
-  local refused = refusal(session, packet)
+  local packet, guard = session.command, session.port.hooks
+  local refused = guard and guard.refusal(packet)
   if refused then
     return done(session, refused)
   elseif not session.server then
     critical(session, "I have no server backend, closing connection")
     return session:close("no server")
   end
-  local kind = packet:byte()
-  session.forwarded = (kind == COM_INIT_DB or kind == COM_CHANGE_USER) and packet or nil
-  session.command = nil
+  local kind = byte(packet)
+  session.command, session.forwarded = nil, FOLLOWED[kind] and packet
   if session.closes_after_answer then
     session.relay:close_when_idle()
   end
-  session.relay:forward(session.forwarded ~= nil or session.port.hooks ~= nil and kind == 31)
+  return session.relay:forward(FOLLOWED[kind] or guard and kind == COM_RESET_CONNECTION)
 end
 
 local run_queue
 
-local function decided(session, verdict, failed)
-  local waiting = queries.count(session.queue)
+local function decided(session, result, failed)
+  local verdict, waiting = result and hooks.verdict(result), queries.count(session.queue)
+  if not verdict and waiting == 0 then
+    return forward(session)
+  end
   if verdict == SEND_RESULT then
     queries.clear(session.queue)
     return done(session, made_by_script(session))
@@ -104,9 +110,7 @@ function M.read_query(session, _, packet)
   session.command = packet
   queries.clear(session.queue)
   session.view.response = {}
-  return hooks.call(session, "read_query", packet, function(_, result, failed)
-    return decided(session, hooks.verdict(result), failed)
-  end)
+  return hooks.call(session, "read_query", packet, decided)
 end
 
 -- The queue -------------------------------------------------------------------------------------------------------
@@ -197,6 +201,17 @@ local function kept_answer(session, verdict, packets)
   return answer(session, packets)
 end
 
+local function result_decided(session, result)
+  local verdict, packets = result and hooks.verdict(result), session.kept
+  session.kept = nil
+  if packets then
+    kept_answer(session, verdict, packets)
+  else
+    streamed_answer(session, verdict)
+  end
+  return run_queue(session)
+end
+
 local TOO_LONG = "(proxy) the answer is longer than answer_limit, %d bytes, which a script may ask for at most"
 
 function M.read_query_result(session, error, packets)
@@ -219,15 +234,8 @@ function M.read_query_result(session, error, packets)
     return run_queue(session)
   end
   local inj = injection.new(item, session.relay, packets, session.capabilities, session.proxy.log)
-  return hooks.call(session, "read_query_result", inj, function(_, result)
-    local verdict = hooks.verdict(result)
-    if packets then
-      kept_answer(session, verdict, packets)
-    else
-      streamed_answer(session, verdict)
-    end
-    return run_queue(session)
-  end)
+  session.kept = packets
+  return hooks.call(session, "read_query_result", inj, result_decided)
 end
 
 --- The server asks for a file: only the client can answer that.

@@ -42,12 +42,13 @@ function M.begin(session, next)
   for name, fn in pairs(hooks.protected) do
     environment[name] = fn
   end
-  return hooks.run(session, ("lua-error) [%s]"):format(proxy.lua_script), function(_, _, failed)
-    if failed then
-      return refuse(session, script.EXECUTE_FAILED)
-    end
-    return next(session)
-  end, setfenv(chunk, environment))
+  return hooks.run(session, ("lua-error) [%s]"):format(proxy.lua_script), setfenv(chunk, environment), nil,
+    function(_, _, failed)
+      if failed then
+        return refuse(session, script.EXECUTE_FAILED)
+      end
+      return next(session)
+    end)
 end
 
 --- Calls a hook; next(session, verdict) goes on with it, now or when it has waited.

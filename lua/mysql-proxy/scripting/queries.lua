@@ -9,26 +9,31 @@ local function queue_of(self, name)
   return queues[self] or error(("call it with a colon: proxy.queries:%s(...)"):format(name), 3)
 end
 
+local function refuse(name, index, expected, value)
+  error(("bad argument #%d to '%s' (%s expected, got %s)"):format(
+    index, name, expected, value == nil and "no value" or type(value)), 4)
+end
+
+-- What a script has given, as an item of the queue.
 local function check(name, id, packet, options)
-  if not tonumber(id) then
-    error(("bad argument #1 to '%s' (number expected, got %s)"):format(name, id == nil and "no value" or type(id)), 3)
-  elseif type(packet) ~= "string" and type(packet) ~= "number" then
-    error(("bad argument #2 to '%s' (string expected, got %s)"):format(
-      name, packet == nil and "no value" or type(packet)), 3)
-  elseif options ~= nil and type(options) ~= "table" then
-    error(("bad argument #3 to '%s' (table expected, got %s)"):format(name, type(options)), 3)
+  local number, streamed = tonumber(id), false
+  if not number then
+    refuse(name, 1, "number", id)
+  elseif type(packet) ~= "string" then
+    packet = type(packet) == "number" and tostring(packet) or refuse(name, 2, "string", packet)
   end
-  local needed = options and options.resultset_is_needed
-  if needed ~= nil and type(needed) ~= "boolean" then
-    error(("bad argument #3 to '%s' (:%s(..., { resultset_is_needed = boolean } ), is %s)"):format(
-      name, name, type(needed)), 3)
+  if options ~= nil then
+    if type(options) ~= "table" then
+      refuse(name, 3, "table", options)
+    end
+    local needed = options.resultset_is_needed
+    if needed ~= nil and type(needed) ~= "boolean" then
+      error(("bad argument #3 to '%s' (:%s(..., { resultset_is_needed = boolean } ), is %s)"):format(
+        name, name, type(needed)), 3)
+    end
+    streamed = needed == false
   end
-  id = tonumber(id)
-  return {
-    id = id >= 0 and math.floor(id) or math.ceil(id),
-    packet = tostring(packet),
-    streamed = needed == false,
-  }
+  return { id = number - number % (number < 0 and -1 or 1), packet = packet, streamed = streamed }
 end
 
 local methods = {}
@@ -38,9 +43,9 @@ local methods = {}
 ---@param packet string the command byte and what belongs to it
 ---@param options? { resultset_is_needed: boolean } false: the client gets the answer while it arrives
 function methods:append(id, packet, options)
-  local queue, item = queue_of(self, "append"), check("append", id, packet, options)
-  queue.last = queue.last + 1
-  queue[queue.last] = item
+  local queue, item = queues[self] or queue_of(self, "append"), check("append", id, packet, options)
+  local last = queue.last + 1
+  queue.last, queue[last] = last, item
 end
 
 --- Adds a command at the front.
@@ -83,6 +88,9 @@ function M.count(queue)
 end
 
 function M.clear(queue)
+  if queue.last < queue.first then
+    return
+  end
   for index = queue.first, queue.last do
     queue[index] = nil
   end
