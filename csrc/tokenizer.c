@@ -9,14 +9,14 @@
 #define TOKEN_TYPE "mysql.tokenizer.token"
 
 /* What scripts call tokens. Lua frees it: it is one userdata, which is replaced by a larger one while it grows. Its
- * environment holds the SQL text, which the tokens point into, at 0, and at i the table that tokens[i] gave. */
+ * environment holds the SQL text, which the tokens point into, at 0, and at i what tokens[i] gave. */
 struct tokens {
   size_t count;
   size_t capacity;
   struct token token[];
 };
 
-/* Of a longer text the tables are not kept: each is twenty times as large as its word. */
+/* Of a stream of more tokens, what tokens[i] gave is not kept: it is ten times as large as the word in the text. */
 enum { MAX_KEPT = 4096 };
 
 /* Upvalues of the functions that see tokens. */
@@ -38,16 +38,17 @@ static struct scanner check_sql(lua_State *L) {
   return (struct scanner){sql, sql + length, 0};
 }
 
-static struct tokens *to_tokens(lua_State *L, int index) {
-  struct tokens *tokens = lua_touserdata(L, index);
-  if (!tokens || !lua_getmetatable(L, index)) return NULL;
-  bool same = lua_rawequal(L, -1, lua_upvalueindex(TOKENS_METATABLE));
+/* The userdata at `index` if it has the metatable of that upvalue, else NULL. */
+static void *to_object(lua_State *L, int index, int metatable) {
+  void *object = lua_touserdata(L, index);
+  if (!object || !lua_getmetatable(L, index)) return NULL;
+  bool same = lua_rawequal(L, -1, lua_upvalueindex(metatable));
   lua_pop(L, 1);
-  return same ? tokens : NULL;
+  return same ? object : NULL;
 }
 
 static struct tokens *check_tokens(lua_State *L) {
-  struct tokens *tokens = to_tokens(L, 1);
+  struct tokens *tokens = to_object(L, 1, TOKENS_METATABLE);
   if (!tokens) luaL_typerror(L, 1, TOKENS_TYPE);
   return tokens;
 }
@@ -104,23 +105,30 @@ static void push_text(lua_State *L, const struct token *t) {
   lua_remove(L, -2);
 }
 
-static void set_field(lua_State *L, int key) {
-  lua_pushvalue(L, lua_upvalueindex(key));
-  lua_insert(L, -2);
-  lua_rawset(L, -3);
-}
-
-/* A table with text, token_id and token_name, on the top of the stack. */
+/* What tokens[i] gives: a userdata with a copy of the token, and with the stream's environment, which holds the text.
+ */
 static void push_token(lua_State *L, const struct token *t) {
-  lua_createtable(L, 0, 3);
-  push_text(L, t);
-  set_field(L, KEY_TEXT);
-  lua_pushinteger(L, t->id);
-  set_field(L, KEY_TOKEN_ID);
-  lua_rawgeti(L, lua_upvalueindex(NAMES), t->id);
-  set_field(L, KEY_TOKEN_NAME);
+  struct token *token = lua_newuserdata(L, sizeof *token);
+  *token = *t;
   lua_pushvalue(L, lua_upvalueindex(TOKEN_METATABLE));
   lua_setmetatable(L, -2);
+  lua_getfenv(L, 1);
+  lua_setfenv(L, -2);
+}
+
+/* token.text, token.token_id, token.token_name */
+static int token_index(lua_State *L) {
+  const struct token *t = to_object(L, 1, TOKEN_METATABLE);
+  if (!t) return luaL_typerror(L, 1, TOKEN_TYPE);
+  if (lua_rawequal(L, 2, lua_upvalueindex(KEY_TOKEN_NAME)))
+    lua_rawgeti(L, lua_upvalueindex(NAMES), t->id);
+  else if (lua_rawequal(L, 2, lua_upvalueindex(KEY_TOKEN_ID)))
+    lua_pushinteger(L, t->id);
+  else if (lua_rawequal(L, 2, lua_upvalueindex(KEY_TEXT)))
+    push_text(L, t);
+  else
+    return luaL_error(L, "tokens[...] has no %s field", lua_isstring(L, 2) ? lua_tostring(L, 2) : luaL_typename(L, 2));
+  return 1;
 }
 
 /* tokens[i] */
@@ -165,14 +173,10 @@ static int tokens_tostring(lua_State *L) {
   return 1;
 }
 
-static int token_index(lua_State *L) {
-  return luaL_error(L, "tokens[...] has no %s field", lua_isstring(L, 2) ? lua_tostring(L, 2) : luaL_typename(L, 2));
-}
-
 /* normalize(tokens): the statement with ? in place of its values. The tokens may be a stream, an array of tokens, or
  * the SQL text itself, which is the fastest. */
 static int normalize(lua_State *L) {
-  const struct tokens *tokens = to_tokens(L, 1);
+  const struct tokens *tokens = to_object(L, 1, TOKENS_METATABLE);
   if (tokens)
     normalize_tokens(L, tokens->token, tokens->count);
   else if (lua_istable(L, 1))
@@ -213,8 +217,7 @@ LUA_MODULE luaopen_mysql_tokenizer(lua_State *L) {
   lua_pushliteral(L, "token_id");
   lua_pushliteral(L, "token_name");
 
-  lua_pushcfunction(L, token_index);
-  lua_setfield(L, metatable + 1, "__index");
+  set_function(L, metatable + 1, upvalues, "__index", token_index);
   set_function(L, metatable, upvalues, "__index", tokens_index);
   set_function(L, metatable, upvalues, "__newindex", tokens_newindex);
   set_function(L, metatable, upvalues, "__len", tokens_len);

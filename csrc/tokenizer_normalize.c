@@ -60,7 +60,7 @@ static bool is_transaction_word(const struct normalizer *n, const struct token *
   static const char *const first[] = {"COMMIT", "ROLLBACK", "BEGIN", "START", NULL};
   static const char *const second[] = {"TRANSACTION", NULL};
   const char *const *words = n->tokens == 0 ? first : second;
-  if (n->tokens > 1 || (n->tokens == 1 && !n->start) || t->doubled) return false;
+  if (n->tokens > 1 || (n->tokens == 1 && !n->start)) return false;
   for (; *words; words++)
     if (same_word(t->text, t->length, *words)) return true;
   return false;
@@ -141,7 +141,7 @@ void normalize_array(lua_State *L) {
   for (size_t i = 1; i <= count; i++) {
     lua_rawgeti(L, 1, (int)i);
     if (!lua_isnil(L, -1)) {
-      luaL_argcheck(L, lua_istable(L, -1), 1, "an array of tokens expected");
+      luaL_argcheck(L, lua_istable(L, -1) || lua_isuserdata(L, -1), 1, "an array of tokens expected");
       lua_getfield(L, -1, "token_name");
       lua_getfield(L, -2, "text");
       luaL_argcheck(L, lua_isstring(L, -2) && lua_isstring(L, -1), 1, "tokens with token_name and text expected");

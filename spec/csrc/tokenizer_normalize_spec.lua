@@ -72,12 +72,14 @@ describe("mysql.tokenizer.normalize", function()
 
   it("gives the same of the text itself, and of an array of tokens", function()
     for _, example in ipairs(examples) do
-      local tokens, array = tokenizer.tokenize(example[1]), {}
+      local tokens, array, made = tokenizer.tokenize(example[1]), {}, {}
       for i = 1, #tokens do
-        array[i] = { token_name = tokens[i].token_name, text = tokens[i].text }
+        array[i] = tokens[i]
+        made[i] = { token_name = tokens[i].token_name, text = tokens[i].text }
       end
       assert.equal(example[2], tokenizer.normalize(example[1]))
       assert.equal(example[2], tokenizer.normalize(array))
+      assert.equal(example[2], tokenizer.normalize(made))
     end
   end)
 
@@ -110,7 +112,9 @@ describe("mysql.tokenizer.normalize", function()
       raises("tokens or string expected", tokenizer.normalize, value)
     end
     raises("tokens or string expected", tokenizer.normalize)
-    for _, array in ipairs { { "select" }, { 1 }, { {} }, { { text = "a" } }, { { token_name = "TK_LITERAL" } } } do
+    for _, array in ipairs {
+      { io.stdout }, { "select" }, { 1 }, { {} }, { { text = "a" } }, { { token_name = "TK_LITERAL" } },
+    } do
       raises("bad argument #1", tokenizer.normalize, array)
     end
   end)

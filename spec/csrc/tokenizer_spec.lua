@@ -213,6 +213,22 @@ describe("mysql.tokenizer", function()
         return token[true]
       end)
     end)
+
+    it("cannot be changed", function()
+      local token = tokenizer.tokenize("select 1")[1]
+      assert.is_false(pcall(function()
+        token.text = "x"
+      end))
+      assert.equal("select", token.text)
+    end)
+
+    it("is the only thing its function takes", function()
+      local tokens = tokenizer.tokenize("select 1")
+      local index = getmetatable(tokens[1]).__index
+      for _, value in ipairs { {}, "select", 1, io.stdout, tokens } do
+        raises("mysql.tokenizer.token expected", index, value, "text")
+      end
+    end)
   end)
 
   describe("ids and names", function()
