@@ -457,6 +457,7 @@ LUA_MODULE luaopen_mysql_proto(lua_State *L) {
                                        {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
+  luaL_register(L, NULL, proto_change_user_functions);
   luaL_register(L, NULL, proto_stmt_functions);
   luaL_register(L, NULL, proto_masterinfo_functions);
   set_flags(L, "capabilities", capabilities);

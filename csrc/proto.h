@@ -7,7 +7,8 @@
 
 #include "packet.h"
 
-/* The functions of proto_stmt.c and proto_masterinfo.c, for luaL_register. */
+/* The functions of the other files, for luaL_register. */
+extern const luaL_Reg proto_change_user_functions[];
 extern const luaL_Reg proto_stmt_functions[];
 extern const luaL_Reg proto_masterinfo_functions[];
 

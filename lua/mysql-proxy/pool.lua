@@ -1,5 +1,6 @@
 -- Idle connections of a backend, which a script has put aside for other clients: by user, the oldest first.
 
+local proto = require "mysql.proto"
 local stream = require "mysql.stream"
 
 local M = {}
@@ -99,13 +100,11 @@ function M.take(backend, session, before_login)
   end
 end
 
-local COM_CHANGE_USER = "\17"
 local SERVER_OK = { server_status = 2 }
 local ACCESS_DENIED = { errcode = 1045, sqlstate = "28000", errmsg = "(proxy-pool) login failed" }
 
 --- A client logs in over an idle connection, whose greeting it has got.
 function M.log_in(session, sequence)
-  local proto = require "mysql.proto"
   local server, login = session.server, session.login
   if session.proxy.pool_no_change_user then
     local known = server.username == (login.username or "") and server.scrambled_password == (login.response or "")
@@ -118,10 +117,9 @@ function M.log_in(session, sequence)
   session.sequence_shift = sequence -- the server counts from its command on, the client from its login
   server.stream:timeout(session.proxy.login_timeout)
   server.stream:read_packets(session.proxy.login_packet_limit)
-  local response = login.response or ""
-  server.stream:send(COM_CHANGE_USER .. table.concat {
-    login.username or "", "\0", string.char(#response), response, login.database or "", "\0",
-    string.char(login.charset % 256, 0), login.auth_plugin_name and login.auth_plugin_name .. "\0" or "",
+  server.stream:send(proto.to_change_user_packet {
+    username = login.username, response = login.response, database = login.database,
+    charset = login.charset % 256, auth_plugin_name = login.auth_plugin_name,
   }, 0)
 end
 

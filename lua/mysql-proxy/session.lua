@@ -280,10 +280,21 @@ function Session:pass_handshake_response(verdict)
   self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.first_query(self) or packet, sequence)
 end
 
-function Session:take_auth_result(payload, sequence)
-  local server, login = self.server, self.login
+--- Who the server connection is logged in as, and what the client believes.
+---@param login table a decoded handshake response or COM_CHANGE_USER
+---@param client boolean it was the client's own doing
+function Session:logged_in(login, client)
+  local server = self.server
   server.username, server.scrambled_password = login.username or "", login.response or ""
   server.default_db = login.database or ""
+  if client then
+    self.login.username, self.login.response = login.username, login.response
+    self.client_db = login.database or ""
+  end
+end
+
+function Session:take_auth_result(payload, sequence)
+  self:logged_in(self.login, true)
   self.auth_result, self.auth_sequence = payload, (sequence + self.sequence_shift) % 256
   return self:ask("read_auth_result", self.view and { packet = payload }, self.pass_auth_result)
 end
@@ -319,7 +330,6 @@ end
 
 function Session:begin_queries()
   self.state = "read_query"
-  self.client_db = self.login.database
   self.relay = stream.relay(self.client, self.server and self.server.stream, self.greeted, self.login,
     self.proxy.relay_options)
   self.hooks = self.view and self.proxy.scripting.commands or self.port.hooks

@@ -172,10 +172,15 @@ local function follow(session, packet, error)
   local kind = packet:byte()
   if error ~= 0 or not session.server then
     return
-  elseif kind == COM_INIT_DB then
+  end
+  local clients = packet == session.command or packet == session.forwarded
+  if kind == COM_INIT_DB then
     session.server.default_db = packet:sub(2)
-    if packet == session.command or packet == session.forwarded then
-      session.client_db = packet:sub(2)
+    session.client_db = clients and packet:sub(2) or session.client_db
+  elseif kind == COM_CHANGE_USER then
+    local ok, login = pcall(proto.from_change_user_packet, packet)
+    if ok then
+      session:logged_in(login, clients)
     end
   end
 end
