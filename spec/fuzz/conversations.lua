@@ -164,6 +164,7 @@ local function by_hand(capabilities, extended)
     end
     local commands = {
       "\2test", query "SELECT 1, 'a'", query "SET @a = 1", query "SELECT 1 WHERE 0", query "SELECT 1; SELECT 2; DO 0",
+      query "SELECT POINT(1, 2), 1",
       query "ALTER TABLE recorded.t ENGINE=InnoDB, ADD COLUMN z INT", query "SELEC",
       "\3" .. (attributes and "\2\1\0\1\3\0\1n\254\0\1s" .. uint(7, 4) .. "\3abc" or "") .. "SELECT 'with attributes'",
       server.flavour == "mysql" and query "SET resultset_metadata = NONE" or "\14",
@@ -223,6 +224,7 @@ return {
   by_hand(CAPABILITIES.CLIENT_QUERY_ATTRIBUTES),
   by_hand(0, EXTENDED.MARIADB_CLIENT_CACHE_METADATA),
   by_hand(CAPABILITIES.CLIENT_DEPRECATE_EOF, EXTENDED.MARIADB_CLIENT_CACHE_METADATA + EXTENDED.MARIADB_CLIENT_PROGRESS),
+  by_hand(0, EXTENDED.MARIADB_CLIENT_EXTENDED_METADATA),
   replica(0),
   replica(CAPABILITIES.CLIENT_DEPRECATE_EOF),
 }

@@ -41,6 +41,7 @@ local FLAGS = { -- as fuzz_response.c numbers them
   { "capabilities", proto.capabilities.CLIENT_PROGRESS_OBSOLETE },
   { "extended_capabilities", proto.extended_capabilities.MARIADB_CLIENT_PROGRESS },
   { "extended_capabilities", proto.extended_capabilities.MARIADB_CLIENT_CACHE_METADATA },
+  { "extended_capabilities", proto.extended_capabilities.MARIADB_CLIENT_EXTENDED_METADATA }, -- resultset.lua's only
 }
 local QUERY_ATTRIBUTES = { "capabilities", proto.capabilities.CLIENT_QUERY_ATTRIBUTES }
 
@@ -74,7 +75,8 @@ local function save_answer(name, flags, command, answer)
   local shape = shape_of(answer)
   save("framing", name, answer, shape)
   local seed = command:sub(1, 1) .. string.char(flags) .. answer
-  save("response", name, seed, seed:sub(1, shape:find(" ", 1, true) and 2 or 1) .. shape) -- one packet: for any flags
+  local key = seed:sub(1, shape:find(" ", 1, true) and 2 or 1) .. shape -- one packet: for any flags
+  save(flags < 2 ^ 5 and "response resultset" or "resultset", name, seed, key)
   local payload = packet.parse(answer)
   if payload and (payload:byte() == 0 or payload:byte() >= 0xfe) then
     save("proto", name, payload, shape .. #payload)
@@ -179,7 +181,7 @@ local function record(server, talk)
   end
 end
 
-for _, target in ipairs { "cursor", "framing", "response", "query", "proto", "read_only" } do
+for _, target in ipairs { "cursor", "framing", "response", "resultset", "query", "proto", "read_only" } do
   process.run("mkdir", { "-p", corpus .. "/" .. target })
 end
 for _, flavour in ipairs { "mariadb", "mysql" } do
