@@ -121,7 +121,8 @@ static bool scan_comment(struct scanner *s, struct token *t) {
     text++;
     id = TK_COMMENT_MYSQL;
   }
-  const char *close = memmem(text, (size_t)(s->end - text), "*/", 2);
+  const char *close = text;
+  while ((close = memchr(close, '*', (size_t)(s->end - close))) && close[1] != '/') close++;
   if (!close) return finish(s, t, id, text, s->end);
   const char *end = close;
   while (end > text && end[-1] == '*') end--;
