@@ -226,7 +226,5 @@ LUA_MODULE luaopen_mysql_tokenizer(lua_State *L) {
   set_function(L, module, upvalues, "normalize", normalize);
 
   lua_settop(L, module);
-  lua_pushvalue(L, module); /* scripts that only require the module use it by this name */
-  lua_setglobal(L, "tokenizer");
   return 1;
 }

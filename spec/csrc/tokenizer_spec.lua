@@ -53,11 +53,6 @@ local KEYWORDS = [[
 ]]
 
 describe("mysql.tokenizer", function()
-  it("is a table, and the global tokenizer", function()
-    assert.is_table(tokenizer)
-    assert.equal(tokenizer, _G.tokenizer)
-  end)
-
   describe("a stream", function()
     it("has a length and tokens from 1 on", function()
       local tokens = tokenizer.tokenize("SELECT id FROM t")
