@@ -7,6 +7,7 @@
 
 enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
 enum { PENDING_LIMIT = 64 };     /* answers due before a pipelining client has to wait */
+enum { STATUS_AUTOCOMMIT = 2 };
 enum { CR_SERVER_LOST = 2013, ER_NET_PACKET_TOO_LARGE = 1153, ER_NET_PACKETS_OUT_OF_ORDER = 1156 };
 
 const char relay_anchors_key = 0;
@@ -204,8 +205,8 @@ void relay_update_reading(struct relay *r) {
 }
 
 static bool is_idle(const struct relay *r) {
-  return !r->pending_count && !r->uploading && !r->held.length && !r->begun && framing_at_boundary(&r->request) &&
-         !r->client->queued;
+  return !r->pending_count && !r->waiting && !r->uploading && !r->held.length && !r->begun &&
+         framing_at_boundary(&r->request) && !r->client->queued;
 }
 
 void relay_close_if_idle(struct relay *r) {
@@ -240,8 +241,17 @@ static void begin_packet(struct relay *r) {
     end_relay(r, "client", "not enough memory for another pipelined command", "ENOMEM");
 }
 
+/* The file that the owner has asked for, as if he were the server, is there. */
+static void thank_for_file(struct relay *r) {
+  uint8_t ok[PACKET_HEADER_SIZE + 7] = {7, 0, 0, (uint8_t)(r->request.sequence + 1), 0, 0, 0, STATUS_AUTOCOMMIT};
+  r->discarding = false;
+  stream_write(r->client, ok, sizeof ok);
+}
+
 static void end_packet(struct relay *r) {
-  if (r->uploading && r->request.length == 0) r->uploading = false;
+  if (!r->uploading || r->request.length) return;
+  r->uploading = false;
+  if (r->discarding) thank_for_file(r);
 }
 
 /* The wire length of the chain of packets at the beginning of `data`, 0 if it is not all there. */
@@ -347,8 +357,9 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
       if (next == NEXT_HOLD) break;
       if (next == NEXT_PASSED) continue;
     }
-    bool complete;
+    bool complete, discarded = r->discarding;
     at += framing_feed(&r->request, data + at, length - at, &complete);
+    if (discarded) sent = at;
     if (!r->begun && (complete || (r->request.header_seen == PACKET_HEADER_SIZE && r->request.head_seen))) {
       r->begun = true;
       begin_packet(r);

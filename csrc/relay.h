@@ -58,6 +58,7 @@ struct relay {
   bool watching;       /* any of them */
   bool begun;          /* the client's current packet has been looked at */
   bool uploading;      /* LOCAL INFILE: the client sends a file */
+  bool discarding;     /* which it was the owner who asked for: nobody takes it */
   bool waiting;        /* a command is at the front of `held` until the owner decides */
   bool answered;       /* the client has got something of an answer to it */
   bool blocked;        /* a watched command is at the front of `held` until the answers due have come */

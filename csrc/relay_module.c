@@ -5,6 +5,8 @@
 
 #define RELAY_TYPE "mysql.relay"
 
+enum { LOCAL_INFILE_REQUEST = 0xfb };
+
 static struct relay *check_relay(lua_State *L) { return luaL_checkudata(L, 1, RELAY_TYPE); }
 
 static uint64_t option_ms(lua_State *L, int table, const char *name) {
@@ -130,7 +132,8 @@ static int forward(lua_State *L) {
   return 0;
 }
 
-/* Packets for the client, from a string at index 2. */
+/* Packets for the client, from a string at index 2. If they ask him for a file (LOCAL INFILE) nobody wants it: it is
+ * read, and answered with OK. */
 static void write_packets(lua_State *L, struct relay *r) {
   size_t length;
   const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
@@ -139,6 +142,8 @@ static void write_packets(lua_State *L, struct relay *r) {
   r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
   relay_write_client(r, bytes, length); /* its end is told by itself */
   r->numbering.shift = 0;
+  if (length > PACKET_HEADER_SIZE && bytes[PACKET_HEADER_SIZE] == LOCAL_INFILE_REQUEST)
+    r->uploading = r->discarding = true;
 }
 
 /* relay:answer(bytes): the client gets these packets, headers included, as the answer to the waiting command; they are
@@ -301,11 +306,12 @@ static int collect(lua_State *L) {
    1 << 21 /* PLUGIN_AUTH_LENENC */ | 1 << 22 /* CAN_HANDLE_EXPIRED_PASSWORDS */ | UINT64_C(3) << 30)
 
 /* stream.negotiated(challenge, response): the capabilities that both sides named, as a number (MariaDB's extended ones
- * times 2^32), without those that end with the login: sessions that have the same speak alike. */
+ * times 2^32), without those that end with the login: sessions that have the same speak alike. And all of them. */
 static int negotiated(lua_State *L) {
-  uint64_t flags = check_capabilities(L, 1) & check_capabilities(L, 2) & ~(uint64_t)LOGIN_FLAGS;
+  uint64_t flags = check_capabilities(L, 1) & check_capabilities(L, 2);
+  lua_pushnumber(L, (lua_Number)(flags & ~(uint64_t)LOGIN_FLAGS));
   lua_pushnumber(L, (lua_Number)flags);
-  return 1;
+  return 2;
 }
 
 void relay_open(lua_State *L) {

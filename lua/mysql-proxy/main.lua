@@ -226,6 +226,9 @@ function Program:run()
   if not self.proxy then
     return err
   end
+  self.proxy.request_shutdown = self:guard(function()
+    self:terminate()
+  end)
   self:handle_signals()
   self.proxy:listen(self:guard(function(ok, listen_err)
     if self.state ~= "starting" then

@@ -54,6 +54,8 @@ local OPTIONS = {
     help = "don't log in anew on a pooled connection" },
   { group = "proxy", name = "proxy-hook-timeout", kind = "seconds", value = "SEC", default = 60,
     help = "seconds that a hook may wait" },
+  { group = "proxy", name = "proxy-answer-limit", kind = "integer", value = "BYTES", default = 67108864, least = 1,
+    help = "longest answer that a script may ask for" },
   { group = "proxy", name = "proxy-connect-timeout", kind = "seconds", value = "SEC", default = 2,
     help = "seconds for a server to accept a connection" },
   { group = "proxy", name = "proxy-read-timeout", kind = "seconds", value = "SEC", default = 28800,

@@ -83,7 +83,7 @@ function M.release(session)
   if not open or not server.username then
     return server.stream:close()
   end
-  server.capabilities = stream.negotiated(session.greeted, session.login)
+  server.capabilities, server.all_capabilities = stream.negotiated(session.greeted, session.login)
   return server.backend.pool:add(server)
 end
 
@@ -98,6 +98,13 @@ function M.take(backend, session, before_login)
       return server
     end
   end
+end
+
+local ALL_FLAGS = 2 ^ 32 - 1
+
+--- What the greeting of an idle connection may not offer: it has been agreed upon once for all.
+function M.not_negotiated(server)
+  return ALL_FLAGS - server.all_capabilities % 2 ^ 32
 end
 
 local SERVER_OK = { server_status = 2 }

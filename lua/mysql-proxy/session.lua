@@ -111,7 +111,7 @@ function Session:choose_backend(verdict)
   if verdict == SEND_RESULT then
     return self:greet_without_server()
   elseif verdict == IGNORE_RESULT and self.server then
-    return self:greet(self.server.greeting, self.server.challenge, 0xffffffff - self.server.capabilities)
+    return self:greet(self.server.greeting, self.server.challenge, pool.not_negotiated(self.server))
   end
   pool.release(self)
   local backend = self.proxy.backends:choose(self.port.backend_type, self.chosen)

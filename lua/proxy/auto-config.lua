@@ -274,7 +274,7 @@ function M.handle(self, cmd)
   return said and statements[said.statement](said)
 end
 
-if proxy then
+if proxy and not getmetatable(proxy.global.config) then
   setmetatable(proxy.global.config, { __index = M })
 end
 

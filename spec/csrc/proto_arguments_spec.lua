@@ -3,6 +3,7 @@
 local proto = require "mysql.proto"
 
 local SAMPLES = {
+  from_change_user_packet = "\17user\0\20" .. ("x"):rep(20) .. "db\0\33\0mysql_native_password\0",
   from_ok_packet = proto.to_ok_packet {},
   from_err_packet = proto.to_err_packet { errmsg = "text" },
   from_eof_packet = proto.to_eof_packet {},

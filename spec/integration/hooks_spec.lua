@@ -445,6 +445,160 @@ for _, server in ipairs(servers.all()) do
       end)
     end)
 
+    describe("a session", function()
+      it("follows schema and user", function()
+        start [[
+          function read_query(packet)
+            if packet == "\3REPORT" then
+              local c = proxy.connection
+              proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = table.concat({
+                c.client.default_db, c.server.default_db, c.client.username, c.server.username }, " ") }
+              return proxy.PROXY_SEND_RESULT
+            end
+          end]]
+        local client = login()
+        local function reports(expected)
+          assert.equal(expected, client:ask("REPORT").errmsg)
+        end
+        reports("  nopass nopass")
+        client:send("\2test")
+        client:packet()
+        reports("test test nopass nopass")
+        client:send("\2nowhere_at_all")
+        client:packet()
+        reports("test test nopass nopass")
+        client:ask("use `mysql`")
+        reports("mysql mysql nopass nopass")
+        client:send("\17nopass\0\0test\0\45\0no_such_plugin\0")
+        repeat
+          local payload, sequence = client:packet()
+          if payload:byte() == 0xfe then
+            client:send("", sequence + 1)
+          end
+        until payload:byte() == 0
+        reports("test test nopass nopass")
+        client:close()
+      end)
+
+      it("may be closed after an answer", function()
+        start [[function read_query(packet)
+          if packet:find("bye") then proxy.connection.connection_close = true end end]]
+        local client = login()
+        assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+        assert.same({ { "bye" } }, client:ask("SELECT 'bye'").rows)
+        assert.truthy(client:wait_for_end())
+      end)
+
+      it("goes on after a file that a script has asked the client for", function()
+        start [[function read_query(packet)
+          if packet == "\3GIVE" then
+            proxy.response = { type = proxy.MYSQLD_PACKET_RAW, packets = { "\251/etc/hostname" } }
+            return proxy.PROXY_SEND_RESULT
+          end end]]
+        local client = login()
+        assert.equal("\251/etc/hostname", client:query("GIVE"))
+        client:send("some lines", 2)
+        client:send("", 3)
+        local payload, sequence = client:packet()
+        assert.same({ 0, 4 }, { payload:byte(), sequence })
+        assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+        client:close()
+      end)
+
+      it("uploads a file for a statement from the queue", function()
+        start [[
+          function read_query(packet)
+            if packet:byte() ~= proxy.COM_QUERY then return end
+            proxy.queries:append(1, packet)
+            return proxy.PROXY_SEND_QUERY
+          end
+          function read_query_result(inj)
+            if inj.resultset.raw:byte() == 251 then assert(inj.resultset.query_status == nil) end
+          end]]
+        server:sql("DROP TABLE IF EXISTS test.lines; CREATE TABLE test.lines (a VARCHAR(20))")
+        local client = login()
+        for _ = 1, 2 do
+          assert.equal(0xfb, client:query("LOAD DATA LOCAL INFILE 'x' INTO TABLE test.lines"):byte())
+          client:send("one\ntwo\n", 2)
+          client:send("", 3)
+          assert.equal(2, client:answer(client:packet()).affected_rows)
+        end
+        assert.same({ { "4" } }, client:ask("SELECT COUNT(*) FROM test.lines").rows)
+        client:close()
+        server:sql("DROP TABLE test.lines")
+      end)
+
+      it("keeps a result that is too long for a script from the proxy's memory, and says so", function()
+        start([[
+          function read_query(packet)
+            if packet:byte() ~= proxy.COM_QUERY then return end
+            proxy.queries:append(1, packet, { resultset_is_needed = true })
+            return proxy.PROXY_SEND_QUERY
+          end]], { "--proxy-answer-limit=100000" })
+        local client = login()
+        assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+        local answer = client:ask("SELECT REPEAT('x', 200000)")
+        assert.equal(1105, answer.errcode)
+        assert.matches("answer is longer than", answer.errmsg)
+        assert.same({ { "2" } }, client:ask("SELECT 2").rows)
+        client:close()
+      end)
+    end)
+
+    describe("the pool", function()
+      local POOLING = [[
+        function connect_server()
+          for i = 1, #proxy.global.backends do
+            if proxy.global.backends[i].pool.users[""].cur_idle_connections > 0 then
+              proxy.connection.backend_ndx = i
+              return proxy.PROXY_IGNORE_RESULT
+            end
+          end
+        end
+        function read_auth_result(auth)
+          if auth.packet:byte() == proxy.MYSQLD_PACKET_OK then proxy.connection.backend_ndx = 0 end
+        end
+        function read_query(packet)
+          if packet:byte() == proxy.COM_QUIT then
+            proxy.response = { type = proxy.MYSQLD_PACKET_OK }
+            return proxy.PROXY_SEND_RESULT
+          end
+          if proxy.connection.backend_ndx == 0 then proxy.connection.backend_ndx = 1 end
+          proxy.queries:append(1, packet, { resultset_is_needed = true })
+          return proxy.PROXY_SEND_QUERY
+        end
+        function read_query_result(inj)
+          if not inj.resultset.flags.in_trans then proxy.connection.backend_ndx = 0 end
+        end
+        function disconnect_client() proxy.connection.backend_ndx = 0 end
+      ]]
+
+      it("gives an idle connection to the next client", function()
+        start(POOLING)
+        local seen = {}
+        for _ = 1, 4 do
+          local client = login()
+          assert.is_nil(client.refused)
+          seen[#seen + 1] = client:ask("SELECT CONNECTION_ID()").rows[1][1]
+          client:send("\1")
+          client:close()
+        end
+        assert.same({ seen[1], seen[1], seen[1], seen[1] }, seen)
+        assert.is_nil(proxy:log():match("%(critical%) %([^\n]*"))
+      end)
+
+      it("serves clients that are there at once from fewer connections, and keeps transactions apart", function()
+        start(POOLING)
+        local one, two = login(), login()
+        assert.same(one:ask("SELECT CONNECTION_ID()").rows, two:ask("SELECT CONNECTION_ID()").rows)
+        one:ask("BEGIN")
+        assert.are_not.same(one:ask("SELECT CONNECTION_ID()").rows, two:ask("SELECT CONNECTION_ID()").rows)
+        one:ask("COMMIT")
+        one:close()
+        two:close()
+      end)
+    end)
+
     describe("a hook that waits", function()
       local SLEEPS = [[
         function read_query(packet)

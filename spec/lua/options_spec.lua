@@ -22,6 +22,7 @@ describe("mysql-proxy.options", function()
       proxy_backend_addresses = { "127.0.0.1:3306" },
       proxy_read_only_backend_addresses = {},
       proxy_connect_timeout = 2,
+      proxy_answer_limit = 67108864,
       proxy_hook_timeout = 60,
       proxy_read_timeout = 28800,
       proxy_write_timeout = 28800,
@@ -168,7 +169,7 @@ describe("mysql-proxy.options", function()
         "log-level", "max-open-files", "max-connections", "shutdown-timeout", "proxy-address", "proxy-connect-timeout",
         "proxy-backend-addresses", "proxy-read-only-address", "proxy-read-only-backend-addresses",
         "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-hook-timeout",
-        "proxy-pool-no-change-user",
+        "proxy-pool-no-change-user", "proxy-answer-limit",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")
         assert.is_true(count >= 1, name)

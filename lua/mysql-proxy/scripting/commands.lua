@@ -6,6 +6,7 @@
 local proto = require "mysql.proto"
 local resultset = require "mysql.resultset"
 local stream = require "mysql.stream"
+local tokenizer = require "mysql.tokenizer"
 
 local constants = require "mysql-proxy.scripting.constants"
 local hooks = require "mysql-proxy.hooks"
@@ -18,10 +19,10 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
-local byte = string.byte
+local byte, find = string.byte, string.find
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
-local COM_RESET_CONNECTION = 31
+local COM_RESET_CONNECTION, COM_QUERY = 31, constants.COM_QUERY
 local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM_INIT_DB, constants.COM_CHANGE_USER
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
@@ -48,10 +49,10 @@ end
 -- The client's command has had its answers.
 local function done(session, packets)
   session.command, session.item = nil, nil
+  session.relay:reply(packets)
   if session.closes_after_answer then
     session.relay:close_when_idle()
   end
-  session.relay:reply(packets)
 end
 
 -- read_query ------------------------------------------------------------------------------------------------------
@@ -63,6 +64,22 @@ end
 
 local FOLLOWED = { [COM_INIT_DB] = true, [COM_CHANGE_USER] = true }
 
+-- The command whose answer changes what scripts see: for `USE x`, which some clients send as a statement, COM_INIT_DB.
+local function followed(packet)
+  local kind = byte(packet)
+  if kind == COM_QUERY and find(packet, "^[uU][sS][eE][%s`]", 2) then
+    local tokens = tokenizer.tokenize(packet:sub(2))
+    return tokens[2] and string.char(COM_INIT_DB) .. tokens[2].text
+  end
+  return FOLLOWED[kind] and packet
+end
+
+-- These servers answer COM_CHANGE_USER with two ERR packets (bug 25371 of MySQL).
+local function answers_twice(session)
+  local version = session.server.challenge.server_version
+  return version >= 50114 and version <= 50117
+end
+
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
 local function forward(session)
   local packet, guard = session.command, session.port.hooks
@@ -73,12 +90,15 @@ local function forward(session)
     critical(session, "I have no server backend, closing connection")
     return session:close("no server")
   end
-  local kind = byte(packet)
-  session.command, session.forwarded = nil, FOLLOWED[kind] and packet
+  local kind, follows = byte(packet), followed(packet)
+  if kind == COM_CHANGE_USER and answers_twice(session) then
+    return done(session, err(1105, "COM_CHANGE_USER is broken on 5.1.14-.17, please upgrade the MySQL Server"))
+  end
+  session.command, session.forwarded = nil, follows
+  session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
   if session.closes_after_answer then
     session.relay:close_when_idle()
   end
-  return session.relay:forward(FOLLOWED[kind] or guard and kind == COM_RESET_CONNECTION)
 end
 
 local run_queue
@@ -169,11 +189,11 @@ end
 
 -- What a command has changed that scripts can see.
 local function follow(session, packet, error)
-  local kind = packet:byte()
-  if error ~= 0 or not session.server then
+  if not packet or error ~= 0 or not session.server then
     return
   end
-  local clients = packet == session.command or packet == session.forwarded
+  local kind = byte(packet)
+  local clients = not session.item or session.item.packet == session.command
   if kind == COM_INIT_DB then
     session.server.default_db = packet:sub(2)
     session.client_db = clients and packet:sub(2) or session.client_db
@@ -217,7 +237,7 @@ local function result_decided(session, result)
   return run_queue(session)
 end
 
-local TOO_LONG = "(proxy) the answer is longer than answer_limit, %d bytes, which a script may ask for at most"
+local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"
 
 function M.read_query_result(session, error, packets)
   local item = session.item
@@ -228,7 +248,7 @@ function M.read_query_result(session, error, packets)
     end
     return session.port.hooks and session.port.hooks.read_query_result(session, error, packets)
   end
-  follow(session, item.packet, error)
+  follow(session, followed(item.packet), error)
   if item.uploaded then -- its hook has been called when the server asked for the file
     session.answers = session.answers + 1
     return run_queue(session)

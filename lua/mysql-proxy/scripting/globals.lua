@@ -14,12 +14,12 @@ local SETS_GLOBAL = {
   chassis = "chassis", glib2 = "glib2", posix = "posix", lfs = "lfs", lpeg = "lpeg",
 }
 
-local COMPATIBLE = { "chassis", "glib2", "posix" }
+local COMPATIBLE = { "glib2", "posix" }
 
 local installed = false
 
 -- Once in a process: `require` for scripts, and the constants that the manual says need no `proxy.` before them.
-local function install()
+local function install(proxy)
   if installed then
     return
   end
@@ -29,6 +29,11 @@ local function install()
     if name:find("^PROXY_") then
       rawset(_G, name, value)
     end
+  end
+  package.preload.chassis = package.preload.chassis or function()
+    local chassis = require("mysql-proxy.compatibility.chassis")
+    chassis.attach { log = proxy.log, shutdown = proxy.request_shutdown }
+    return chassis
   end
   for _, name in ipairs(COMPATIBLE) do
     package.preload[name] = package.preload[name] or function()
@@ -50,6 +55,14 @@ local function install()
   end)
 end
 
+-- proxy.auto-config, once required, gives its methods to every proxy's configuration.
+local configs = {
+  __index = function(_, key)
+    local methods = package.loaded["proxy.auto-config"]
+    return type(methods) == "table" and methods[key] or nil
+  end,
+}
+
 -- proxy.log(level, ...): a line of the log, with the session that it is about.
 local function log_line(level, ...)
   local session = hooks.session()
@@ -68,7 +81,7 @@ end
 local function shared_by(proxy)
   local face = backends.new(proxy.backends)
   local shared = setmetatable({ backends = face, servers = face, log = log_line }, { __index = constants })
-  shared.global = { backends = face, config = {} }
+  shared.global = { backends = face, config = setmetatable({}, configs) }
   return {
     __index = function(_, key)
       local value = shared[key]
@@ -87,7 +100,7 @@ end
 --- The `proxy` table of a new session.
 ---@param proxy Proxy
 function M.view(proxy)
-  install()
+  install(proxy)
   proxy.shared_by_scripts = proxy.shared_by_scripts or shared_by(proxy)
   return setmetatable({}, proxy.shared_by_scripts)
 end

@@ -1,0 +1,32 @@
+local proto = require "mysql.proto"
+
+describe("mysql.proto and COM_CHANGE_USER", function()
+  local packet = "\17user\0\3abcdb\0\45\0mysql_native_password\0attributes"
+
+  it("decodes it", function()
+    assert.same({
+      username = "user", response = "abc", database = "db", charset = 45, auth_plugin_name = "mysql_native_password",
+    }, proto.from_change_user_packet(packet))
+    assert.same({ charset = 0 }, proto.from_change_user_packet("\17\0\0\0")) -- of a 4.1 client
+  end)
+
+  it("encodes what it decodes to", function()
+    local fields = proto.from_change_user_packet(packet)
+    assert.same(fields, proto.from_change_user_packet(proto.to_change_user_packet(fields)))
+    assert.equal("\17\0\0\0\8\0", proto.to_change_user_packet({}))
+  end)
+
+  it("refuses what is cut short, or no such command", function()
+    for length = 0, 10 do
+      assert.has_error(function()
+        proto.from_change_user_packet(packet:sub(1, length))
+      end)
+    end
+    assert.has_error(function()
+      proto.from_change_user_packet("\18user\0\0\0\0")
+    end)
+    assert.has_error(function()
+      proto.to_change_user_packet { response = ("x"):rep(256) }
+    end)
+  end)
+end)
