@@ -278,6 +278,16 @@ local function prepare(settings)
   return ok, err
 end
 
+local function check_script(path)
+  local report, message = require("mysql-proxy.check_script").check(path)
+  if not report then
+    complain(message)
+    return 1
+  end
+  io.stdout:write(report)
+  return 0
+end
+
 --- Does what the command line says.
 ---@param argv string[]
 ---@return integer status the exit status of the process: 0, or 1 if it could not be started
@@ -286,6 +296,11 @@ function main.run(argv)
   if not settings then
     complain(err)
     return 1
+  end
+  package.path = settings.lua_path and settings.lua_path .. ";" .. package.path or package.path
+  package.cpath = settings.lua_cpath and settings.lua_cpath .. ";" .. package.cpath or package.cpath
+  if settings.check_script then
+    return check_script(settings.check_script)
   end
   local text = information(settings)
   if text then

@@ -25,6 +25,10 @@ local OPTIONS = {
   { group = "help", name = "help-admin", kind = "flag", help = "show the options for the admin interface" },
 
   { group = "application", name = "version", short = "V", kind = "flag", help = "show the version" },
+  { group = "application", name = "check-script", kind = "text", value = "FILE",
+    help = "look at a script, and end" },
+  { group = "application", name = "lua-path", kind = "text", value = "PATH", help = "where scripts find modules" },
+  { group = "application", name = "lua-cpath", kind = "text", value = "PATH", help = "where they find C modules" },
   { group = "application", name = "daemon", kind = "flag", help = "run in the background" },
   { group = "application", name = "pid-file", kind = "text", value = "FILE", help = "write the process id to FILE" },
   { group = "application", name = "user", kind = "text", value = "NAME",

@@ -169,7 +169,7 @@ describe("mysql-proxy.options", function()
         "log-level", "max-open-files", "max-connections", "shutdown-timeout", "proxy-address", "proxy-connect-timeout",
         "proxy-backend-addresses", "proxy-read-only-address", "proxy-read-only-backend-addresses",
         "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-hook-timeout",
-        "proxy-pool-no-change-user", "proxy-answer-limit",
+        "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")
         assert.is_true(count >= 1, name)

@@ -1,0 +1,171 @@
+-- mysql-proxy --check-script: looks at a script without running it. It compiles it, lists its hooks, and warns of names
+-- of `proxy` that do not exist and of globals that it assigns to.
+
+local lpeg = require "lpeg"
+
+local constants = require "mysql-proxy.scripting.constants"
+
+local P, R, S, C, Cc, Ct, Cp = lpeg.P, lpeg.R, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Ct, lpeg.Cp
+
+local M = {}
+
+local HOOKS = {
+  "connect_server", "read_handshake", "read_auth", "read_auth_result", "read_query", "read_query_result",
+  "disconnect_client",
+}
+
+-- proxy.NAME, and what is below some of them.
+local KNOWN = {
+  connection = {
+    client = true, server = true, backend_ndx = true, connection_close = true, thread_id = true, default_db = true,
+    mysqld_version = true, server_version = true,
+  },
+  queries = { append = true, prepend = true, reset = true, len = true },
+  response = {
+    type = true, errmsg = true, errcode = true, sqlstate = true, resultset = true, affected_rows = true,
+    insert_id = true, packets = true,
+  },
+  async = { await = true, sleep = true, resolve = true, spawn = true, query = true },
+  global = true, backends = true, servers = true, tokenize = true, log = true, tokenizer = true, commands = true,
+  parser = true, balance = true, test = true,
+}
+for name in pairs(constants) do
+  KNOWN[name] = true
+end
+
+-- Tokens of Lua: { kind, text, position }.
+local letter = R("az", "AZ") + "_"
+local name = letter * (letter + R "09") ^ 0
+local long = P "[" * P(function(text, at)
+  local level = text:match("^(=*)%[", at)
+  if not level then
+    return nil
+  end
+  local _, last = text:find("]" .. level .. "]", at, true)
+  return (last or #text) + 1
+end)
+local comment = P "--" * (long + (1 - P "\n") ^ 0)
+local function quoted(quote)
+  return P(quote) * (P "\\" * 1 + (1 - S(quote .. "\n"))) ^ 0 * P(quote) ^ -1
+end
+local skipped = (S " \t\r\n\v\f" + comment) ^ 0
+local token = Ct(Cc "name" * C(name) * Cp())
+  + Ct(Cc "text" * C(long + quoted "'" + quoted '"') * Cp())
+  + Ct(Cc "number" * C(R "09" * (R("09", "az", "AZ") + ".") ^ 0) * Cp())
+  + Ct(Cc "sign" * C(P "==" + "~=" + "<=" + ">=" + "..." + ".." + 1) * Cp())
+local tokens_of = Ct((skipped * token) ^ 0 * skipped)
+
+local KEYWORDS = {}
+for word in ("and break do else elseif end false for function if in local nil not or repeat return then true until "
+  .. "while"):gmatch("%S+") do
+  KEYWORDS[word] = true
+end
+
+-- The names that are local anywhere in the file: declared, parameters, loop variables.
+local function locals_of(tokens)
+  local found = {}
+  local function take_names(index)
+    while tokens[index] and (tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]]
+      or tokens[index][2] == "," or tokens[index][2] == "...") do
+      found[tokens[index][2]] = true
+      index = index + 1
+    end
+  end
+  for index, each in ipairs(tokens) do
+    if each[2] == "local" then
+      take_names(tokens[index + 1] and tokens[index + 1][2] == "function" and index + 2 or index + 1)
+    elseif each[2] == "for" then
+      take_names(index + 1)
+    elseif each[2] == "function" then
+      while tokens[index] and tokens[index][2] ~= "(" do
+        index = index + 1
+      end
+      take_names(index + 1)
+    end
+  end
+  return found
+end
+
+local function line_of(text, at)
+  local _, count = text:sub(1, at - 1):gsub("\n", "")
+  return count + 1
+end
+
+-- Whether a name begins at `index` that is none of a table's fields.
+local function is_free(tokens, index)
+  local before = tokens[index - 1]
+  return tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]]
+    and not (before and (before[2] == "." or before[2] == ":"))
+end
+
+local function check_proxy_name(tokens, index, warn)
+  local known, path, at = KNOWN, "proxy", index
+  while type(known) == "table" and tokens[at + 1] and (tokens[at + 1][2] == "." or tokens[at + 1][2] == ":")
+    and tokens[at + 2] do
+    local key = tokens[at + 2][2]
+    path = path .. tokens[at + 1][2] .. key
+    known = known[key] or (key:find("^PROXY_VERSION") and true)
+    if not known then
+      local assigned = path:find("^proxy%.[^.]+$") and tokens[at + 3] and tokens[at + 3][2] == "="
+      return not assigned and warn(tokens[index][3], path .. " does not exist")
+    end
+    at = at + 2
+  end
+end
+
+local function look(text, warn)
+  local tokens = tokens_of:match(text)
+  local known_locals, hooks, braces, is_hook = locals_of(tokens), {}, 0, {}
+  for _, hook in ipairs(HOOKS) do
+    is_hook[hook] = true
+  end
+  for index, each in ipairs(tokens) do
+    local kind, value, at = each[1], each[2], each[3]
+    local after = tokens[index + 1] and tokens[index + 1][2]
+    local before = tokens[index - 1] and tokens[index - 1][2]
+    if kind == "sign" then -- in braces `name =` is a field
+      braces = braces + (value == "{" and 1 or value == "}" and -1 or 0)
+    elseif is_free(tokens, index) then
+      local assigned = (after == "=" and braces == 0) or (before == "function" and after == "(")
+      if is_hook[value] and assigned then
+        hooks[#hooks + 1] = value
+      elseif assigned and not known_locals[value] then
+        warn(at, ("assigns to the global '%s'"):format(value))
+      elseif value == "proxy" and not known_locals.proxy then
+        check_proxy_name(tokens, index, warn)
+      end
+    end
+  end
+  return hooks
+end
+
+--- Looks at a script.
+---@param path string
+---@return string|nil report what it has, and warnings; nil if it does not compile
+---@return string|nil message why not
+function M.check(path)
+  local file, message = io.open(path, "rb")
+  if not file then
+    return nil, message
+  end
+  local text = file:read("*a")
+  file:close()
+  if not text then
+    return nil, path .. " cannot be read"
+  end
+  text = text:gsub("^#[^\n]*", "")
+  local chunk
+  chunk, message = loadstring(text, "@" .. path)
+  if not chunk then
+    return nil, message
+  end
+  local lines = {}
+  local hooks = look(text, function(at, warning)
+    lines[#lines + 1] = ("%s:%d: warning: %s"):format(path, line_of(text, at - 1), warning)
+  end)
+  table.insert(lines, 1, ("%s: %s"):format(path, #hooks > 0 and "hooks " .. table.concat(hooks, ", ")
+    or "no hooks of its own (modules that it requires may have some)"))
+  return table.concat(lines, "\n") .. "\n"
+end
+
+return M
