@@ -1,4 +1,5 @@
 local proto = require "mysql.proto"
+local uv = require "luv"
 
 local conversation = require "spec.support.conversation"
 local process = require "spec.support.process"
@@ -131,6 +132,31 @@ describe("a relay", function()
       c:ends("client")
     end)
 
+    it("lets it have all of the last answer, however slowly it reads", function()
+      open()
+      c:command("\3SELECT")
+      c.client:pause()
+      c.client:shutdown()
+      local answer = packets(1, "\1", "column", EOF) .. packets(4, (("r"):rep(2 ^ 20 - 4))):rep(16) .. packets(20, EOF)
+      c.server:write(answer)
+      for _ = 1, 1000 do
+        uv.run("nowait")
+      end
+      c.client:read()
+      c.client:receives(answer)
+      c:ends("client")
+      c.client:closes()
+    end)
+
+    it("follows no binary log for one that has nothing more to say", function()
+      open()
+      c:command("\18")
+      c:answer(1, "\0event")
+      c.client:shutdown()
+      c:ends("client")
+      c.server:closes()
+    end)
+
     it("gives up a command about which the owner still thinks", function()
       watch()
       c.client:send(0, "\3one")
@@ -208,14 +234,40 @@ describe("a relay", function()
 
     it("tells the client whose command the owner still thinks about", function()
       watch()
-      c.client:send(0, "\3SELECT 1")
+      c.client:send(0, "\3SELECT 0")
       assert.truthy(process.wait_until(function()
         return c.seen[1]
+      end))
+      c.relay:reply(packets(1, OK))
+      c.client:receives(packets(1, OK))
+      c.client:send(0, "\3SELECT 1")
+      assert.truthy(process.wait_until(function()
+        return c.seen[2]
       end))
       c.server:close()
       c.client:receives(packets(1, SERVER_LOST))
       c.client:closes()
       c:ends("server")
+    end)
+
+    it("tells nothing to a client that has its answer, or has not asked", function()
+      watch()
+      c.client:send(0, "\3SELECT 1")
+      assert.truthy(process.wait_until(function()
+        return c.seen[1]
+      end))
+      c.relay:answer(packets(1, OK))
+      c.relay:inject("\3SELECT 2")
+      c.server:receives(packets(0, "\3SELECT 2"))
+      c.server:close()
+      c.client:receives(packets(1, OK))
+      c.client:closes()
+      c:close()
+      open()
+      c.relay:inject("\3SELECT 2")
+      c.server:receives(packets(0, "\3SELECT 2"))
+      c.server:close()
+      c.client:closes()
     end)
 
     it("tells it when the owner's own command gets no answer", function()

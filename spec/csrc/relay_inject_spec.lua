@@ -131,6 +131,26 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("holds a client's commands while the owner changes the user", function()
+      watch(function(relay)
+        relay:inject("\17user\0\0db\0")
+      end)
+      function c.on_answer(_, relay, _, bytes)
+        relay:reply(bytes)
+      end
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\17user\0\0db\0"))
+      c.server:send(1, "\1more")
+      c.client:send(0, "\14")
+      assert.truthy(process.wait_until(function()
+        local _, from_client, from_server = c.relay:counters()
+        return from_client == 13 + 5 and from_server == 9
+      end))
+      c.server:send(2, OK)
+      c.client:receives(packets(1, "\1more") .. packets(2, OK))
+      c.server:receives(packets(0, "\14"))
+    end)
+
     it("lets no command through in such a conversation", function()
       watch(function(relay)
         relay:inject(nil, true)
@@ -149,18 +169,18 @@ describe("a relay", function()
         self.answers = { error, bytes }
       end
       c:join { answer_limit = 1000 }
-      for _, case in ipairs { { 990, "kept" }, { 1000, false } } do
+      for _, case in ipairs { { 990, "kept" }, { 1000, false }, { 10, "kept" } } do
         c.answers = nil
         c.relay:inject("\9")
         local bytes = packets(1, ("x"):rep(case[1]))
-        c.server:write(bytes:sub(1, 100))
-        c.server:write(bytes:sub(101))
+        c.server:write(bytes:sub(1, 5))
+        c.server:write(bytes:sub(6))
         assert.truthy(process.wait_until(function()
           return c.answers
         end))
         assert.same({ 0, case[2] and bytes }, c.answers)
       end
-      c.server:receives(packets(0, "\9"):rep(2))
+      c.server:receives(packets(0, "\9"):rep(3))
       c:command("\14")
       c:answer(1, OK)
       c:is_idle()

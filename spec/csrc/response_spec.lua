@@ -296,6 +296,7 @@ describe("the recogniser", function()
       refuses(WITH_EOF, COM_PREPARE, reason, "\1")
       refuses(WITH_EOF, COM_PREPARE, reason, "")
       refuses(WITH_EOF, COM_PREPARE, reason, prepared(1, 1):sub(1, 8))
+      refuses(WITH_EOF, COM_PREPARE, reason, "\1" .. prepared(0, 0):sub(2))
     end)
 
     it("knows what COM_STMT_EXECUTE brings", function()
