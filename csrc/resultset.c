@@ -263,8 +263,7 @@ static const struct response *outcome(lua_State *L, struct resultset *rs) {
 
 static void push_row(lua_State *L, struct cursor c, const struct walk *w) {
   int columns = 0;
-  c.failed = w->columns > cursor_left(&c); /* each cell has a byte or more */
-  lua_createtable(L, c.failed ? 0 : w->columns < MOST_CELLS ? (int)w->columns : MOST_CELLS, 0);
+  lua_createtable(L, w->columns < MOST_CELLS ? (int)w->columns : MOST_CELLS, 0);
   while (!c.failed && (uint64_t)columns < w->columns) {
     columns++;
     if (cursor_left(&c) && *c.at == HEADER_NULL) {
@@ -292,7 +291,6 @@ static int next_row(lua_State *L) {
     push_row(L, push_payload(L, chain), w);
     return 1;
   }
-  w->answer.state = RESPONSE_DONE; /* not the rows of the next result set */
   return 0;
 }
 

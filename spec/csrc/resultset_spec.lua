@@ -253,10 +253,17 @@ describe("mysql.resultset", function()
         assert.same({ "1", "2" }, next_row())
         assert.is_nil(next_row())
         assert.equal(2, result.row_count)
-        local without = #answer("\2", column "a", column "b", eof(), eof())
-        assert.equal(#bytes - without, result.bytes)
+        local without = answer("\2", column "a", column "b", eof(), eof())
+        assert.equal(#bytes - #without, result.bytes)
         assert.equal("a", result.fields[1].name)
       end
+    end)
+
+    it("counts the bytes of each such row", function()
+      local long = row(1, ("x"):rep(LONGEST))
+      local bytes = answer("\1", column "a", eof(), long, long, row(1, "1"), eof())
+      local without = answer("\1", column "a", eof(), eof())
+      assert.equal(#bytes - #without, resultset.new(bytes, QUERY, WITH_EOF).bytes)
     end)
 
     it("takes a row that begins with 0xfe for no end without EOF packets either", function()
@@ -660,36 +667,55 @@ describe("mysql.resultset", function()
       assert.equal("mysql.resultset (not kept)", tostring(resultset.new(nil, QUERY, 0, {})))
     end)
 
-    it("keep what they need alive", function()
-      local function make()
-        local payloads = { "\2", column("first"), column(("n"):rep(100)), eof() }
+    describe("keep what they need alive:", function()
+      local function payloads_of(name)
+        local payloads = { "\2", column("first"), column(name), eof() }
         for i = 1, 100 do
           payloads[#payloads + 1] = row(2, "row " .. i, ("x"):rep(i))
         end
         payloads[#payloads + 1] = eof()
-        return read(QUERY, WITH_EOF, unpack(payloads))
+        return payloads
       end
+      local size = #answer(unpack(payloads_of(("n"):rep(100))))
+
       local function collect()
         collectgarbage()
         collectgarbage()
+        local others = {} -- to use what has been given back
+        for i = 1, 200 do
+          others[i] = ("%08d"):format(i) .. ("\255"):rep(size - 8)
+        end
+        return others
       end
 
-      local fields = make().fields
-      collect()
-      local field = fields[2]
-      assert.equal("first", fields[1].name)
-      fields = nil -- luacheck: ignore
-      collect()
-      assert.equal(("n"):rep(100), field.name)
-
-      local next_row = make().rows
-      for i = 1, 100 do
-        collectgarbage("step", 100)
-        local cells = next_row()
+      it("fields", function()
+        local fields = read(QUERY, WITH_EOF, unpack(payloads_of(("n"):rep(100)))).fields
         collect()
-        assert.same({ "row " .. i, ("x"):rep(i) }, cells)
-      end
-      assert.is_nil(next_row())
+        local field = fields[2]
+        assert.equal("first", fields[1].name)
+        fields = nil -- luacheck: ignore
+        collect()
+        assert.equal(("n"):rep(100), field.name)
+      end)
+
+      it("rows", function()
+        local next_row = read(QUERY, WITH_EOF, unpack(payloads_of(("m"):rep(100)))).rows
+        for i = 1, 100 do
+          local cells = next_row()
+          if i % 10 == 1 then
+            collect()
+          end
+          assert.same({ "row " .. i, ("x"):rep(i) }, cells)
+        end
+        assert.is_nil(next_row())
+      end)
+
+      it("the result", function()
+        local result = read(QUERY, WITH_EOF, unpack(payloads_of(("o"):rep(100))))
+        collect()
+        assert.equal(100, result.row_count)
+        assert.equal(("o"):rep(100), result.fields[2].name)
+      end)
     end)
 
     it("can be used from several iterations at once, over a collected one", function()
