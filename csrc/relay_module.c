@@ -244,18 +244,28 @@ static int attach(lua_State *L) {
   return 0;
 }
 
-/* relay:summary(): what the last answer was, of which the client has got the packets. */
+static void set_count(lua_State *L, const char *key, uint64_t count) {
+  lua_pushnumber(L, (lua_Number)count);
+  lua_setfield(L, -2, key);
+}
+
+/* relay:summary(): what the last answer was, of which the client has got the packets, for resultset.new(). */
 static int summary(lua_State *L) {
   const struct response *a = &check_relay(L)->answer;
-  lua_newtable(L);
-  lua_pushnumber(L, (lua_Number)a->affected_rows), lua_setfield(L, -2, "affected_rows");
-  lua_pushnumber(L, (lua_Number)a->last_insert_id), lua_setfield(L, -2, "insert_id");
-  lua_pushnumber(L, (lua_Number)a->rows), lua_setfield(L, -2, "rows");
-  lua_pushnumber(L, (lua_Number)a->row_bytes), lua_setfield(L, -2, "row_bytes");
-  lua_pushinteger(L, a->status), lua_setfield(L, -2, "status");
-  lua_pushinteger(L, a->warnings), lua_setfield(L, -2, "warnings");
-  lua_pushinteger(L, a->error), lua_setfield(L, -2, "error");
-  lua_pushboolean(L, a->ended_in_rows), lua_setfield(L, -2, "ended_in_rows");
+  lua_createtable(L, 0, 9);
+  if (a->has_ok) {
+    set_count(L, "affected_rows", a->affected_rows);
+    set_count(L, "insert_id", a->last_insert_id);
+  }
+  set_count(L, "rows", a->rows);
+  set_count(L, "row_bytes", a->row_bytes);
+  set_count(L, "status", a->status);
+  set_count(L, "warnings", a->warnings);
+  set_count(L, "error", a->error);
+  lua_pushboolean(L, a->failed);
+  lua_setfield(L, -2, "failed");
+  lua_pushboolean(L, a->ended_in_rows);
+  lua_setfield(L, -2, "ended_in_rows");
   return 1;
 }
 

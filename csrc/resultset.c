@@ -435,7 +435,7 @@ static void read_summary(lua_State *L, struct response *o) {
   o->row_bytes = summary_number(L, "row_bytes");
   o->failed = summary_has(L, "failed") || summary_number(L, "error") > 0;
   o->ended_in_rows = summary_has(L, "ended_in_rows");
-  o->has_ok = !o->failed && summary_has(L, "affected_rows");
+  o->has_ok = summary_has(L, "affected_rows");
 }
 
 static int new (lua_State *L) {

@@ -4,6 +4,9 @@ local packet = require "mysql.packet"
 local proto = require "mysql.proto"
 local resultset = require "mysql.resultset"
 
+local conversation = require "spec.support.conversation"
+local process = require "spec.support.process"
+
 local FLAGS, EXTENDED = proto.capabilities, proto.extended_capabilities
 local WITH_EOF, WITHOUT_EOF = 0, FLAGS.CLIENT_DEPRECATE_EOF
 local EXTENDED_METADATA = EXTENDED.MARIADB_CLIENT_EXTENDED_METADATA * 2 ^ 32
@@ -619,8 +622,8 @@ describe("mysql.resultset", function()
     end)
 
     it("has failed if there is an error code, or an ERR without one", function()
-      assert.equal(255, summary { affected_rows = 0, error = 1054 }.query_status)
-      assert.is_nil(summary { affected_rows = 0, error = 1054 }.affected_rows)
+      assert.equal(255, summary { error = 1054 }.query_status)
+      assert.is_nil(summary { error = 1054 }.affected_rows)
       assert.equal(255, summary { error = 0, failed = true }.query_status)
       assert.equal(0, summary { error = 0, failed = false }.query_status)
     end)
@@ -635,6 +638,41 @@ describe("mysql.resultset", function()
       assert.error_matches(function()
         resultset.new(nil, QUERY, WITH_EOF)
       end, "bad argument #4 to 'new' (table expected, got no value)", nil, true)
+    end)
+
+    it("says the same by a relay's summary as by its bytes", function()
+      local more = eof(AUTOCOMMIT + MORE_RESULTS, 1)
+      local answers = {
+        { ok { affected_rows = 2, insert_id = 10, warnings = 3 } },
+        { err() }, { err(0) },
+        { "\1", column "a", eof(), row(1, "1"), row(1, ("x"):rep(300)), eof(IN_TRANS, 2) },
+        { "\1", column "a", eof(), eof() },
+        { "\1", column "a", eof(), row(1, "1"), err() },
+        { "\1", column "a", eof(), row(1, "1"), more, ok { affected_rows = 4 } },
+        { ok { affected_rows = 4, server_status = MORE_RESULTS }, "\1", column "a", eof(), row(1, "1"), eof() },
+        { ok { affected_rows = 4, server_status = MORE_RESULTS }, err() },
+      }
+      for _, command in ipairs { QUERY, EXECUTE } do
+        table.insert(answers, { "\1", column "a", eof(AUTOCOMMIT + CURSOR_EXISTS), command == QUERY and eof() or nil })
+        for _, payloads in ipairs(answers) do
+          local c, over = conversation.open(), nil
+          function c.on_answer()
+            over = c.relay:summary()
+          end
+          c.relay:inject(string.char(command) .. "x", true)
+          c.server:write(answer(unpack(payloads)))
+          assert(process.wait_until(function()
+            return over
+          end, 10), "no end of the answer")
+          local kept, streamed = read(command, WITH_EOF, unpack(payloads)), resultset.new(nil, command, WITH_EOF, over)
+          for _, key in ipairs { "row_count", "bytes", "flags", "affected_rows", "insert_id", "warning_count",
+            "query_status" } do
+            assert.same(kept[key], streamed[key], key)
+          end
+          c:close()
+        end
+        table.remove(answers)
+      end
     end)
 
     it("takes numbers that are none for 0", function()
