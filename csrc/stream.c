@@ -247,7 +247,7 @@ static void push_chain(lua_State *L, const uint8_t *data, size_t bytes) {
   luaL_pushresult(&b);
 }
 
-static void deliver_packets(struct stream *s) {
+static void deliver(struct stream *s) {
   while (s->packets && s->input.length) {
     size_t bytes = 0, payload = 0;
     enum chain found = measure_chain(s, &bytes, &payload);
@@ -276,6 +276,21 @@ static void deliver_packets(struct stream *s) {
   }
 }
 
+static void deliver_packets(struct stream *s) {
+  if (s->delivering) return; /* it goes on there */
+  s->delivering = true;
+  deliver(s);
+  s->delivering = false;
+}
+
+bool stream_read_packets(struct stream *s, size_t limit) {
+  s->packet_limit = limit;
+  s->packets = !s->closed && !s->finishing;
+  if (!stream_resume(s)) return false;
+  deliver_packets(s);
+  return true;
+}
+
 static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
   struct stream *s = (struct stream *)handle;
   if (count == 0) return;
@@ -290,8 +305,10 @@ static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) 
     relay_read(s->relay, s, (const uint8_t *)buffer->base, (size_t)count);
   } else if (!input_append(&s->input, (const uint8_t *)buffer->base, (size_t)count)) {
     ended(s, UV_ENOMEM);
-  } else {
+  } else if (s->packets) {
     deliver_packets(s);
+  } else if (s->input.length > s->packet_limit) {
+    stream_pause(s);
   }
 }
 

@@ -50,13 +50,16 @@ struct stream {
   size_t packet_limit; /* packet mode: the longest payload allowed */
   uint8_t open_handles;
   bool reading;
-  bool packets;   /* packet mode */
-  bool finishing; /* closes once the queue is empty */
+  bool packets;    /* packet mode */
+  bool delivering; /* its owner is being told of packets */
+  bool finishing;  /* closes once the queue is empty */
   bool closed;
 };
 
 /* Writes bytes, or queues what the kernel does not take. False if the stream is closed or broken. */
 bool stream_write(struct stream *s, const uint8_t *data, size_t length);
+/* Packet mode begins, or goes on after it was left: what has come since is delivered at once. */
+bool stream_read_packets(struct stream *s, size_t limit);
 void stream_pause(struct stream *s);
 bool stream_resume(struct stream *s);
 /* Tells the peer that nothing comes after what is queued; reading goes on. */

@@ -184,9 +184,14 @@ static int push_status(lua_State *L, bool ok) {
  * stream with EMSGSIZE. Result: true, or nil, message, code. */
 static int read_packets(lua_State *L) {
   struct stream *s = stream_check(L, 1);
-  s->packet_limit = (size_t)luaL_checknumber(L, 2);
-  s->packets = true;
-  return push_status(L, stream_resume(s));
+  return push_status(L, stream_read_packets(s, (size_t)luaL_checknumber(L, 2)));
+}
+
+/* stream:hold_packets(): no on_packet until read_packets() is called again. What comes is kept, about as much as one
+ * packet may have; a relay takes it over. */
+static int hold_packets(lua_State *L) {
+  stream_check(L, 1)->packets = false;
+  return 0;
 }
 
 /* stream:send(payload, sequence): writes a payload in packets of its own.
@@ -350,6 +355,7 @@ static void register_value(lua_State *L, const char *key) {
 
 LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg methods[] = {{"read_packets", read_packets},
+                                     {"hold_packets", hold_packets},
                                      {"send", send_packet},
                                      {"write", write_bytes},
                                      {"finish", finish},

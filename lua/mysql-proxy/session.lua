@@ -132,7 +132,9 @@ function Session:choose_backend(verdict)
     server:timeout(self.proxy.connect_timeout)
     server:read_packets(self.proxy.login_packet_limit)
   end)
-  self.attempt = not attempt.over and attempt or nil
+  if not attempt.over then -- else the next one may have begun
+    self.attempt = attempt
+  end
 end
 
 function Session:backend_failed(message)
@@ -231,6 +233,7 @@ function Session:greet(greeting, challenge, masked)
   self.greeted = challenge
   self.client:timeout(self.proxy.login_timeout)
   self.client:send(proto.mask_capabilities(greeting, masked), 0)
+  self:await_client(1)
   self.state = "read_auth"
 end
 
@@ -243,7 +246,19 @@ function Session:greet_without_server()
     return self:close("the script has answered connect_server")
   end
   self.greeted = challenge
+  self:await_client(1)
   self.state = "read_auth"
+end
+
+-- In the login the sides take turns. What a client sends before it is its turn waits, so that a command cannot pass as
+-- a part of the login.
+function Session:await_client(sequence)
+  self.turn, self.client_sequence = "client", sequence
+end
+
+function Session:await_server(sequence)
+  self.turn, self.client_sequence = "server", sequence
+  self.client:hold_packets()
 end
 
 function Session:take_handshake_response(payload, sequence)
@@ -255,6 +270,7 @@ function Session:take_handshake_response(payload, sequence)
   elseif not login.protocol_41 then
     return self:refuse(sequence + 1, { errcode = 2007, errmsg = "4.0 protocol is not supported", protocol_41 = false })
   end
+  self:await_server(sequence)
   self.login, self.login_packet, self.login_sequence = login, payload, sequence
   return self:ask("read_auth", self.view and self.proxy.scripting.auth(self), self.pass_handshake_response)
 end
@@ -320,10 +336,17 @@ function Session:pass_auth_result(verdict)
   elseif kind == OK or kind == ERR then
     return self:close(kind == OK and "the script has refused the login" or "the server refused the login")
   end -- else a step of the authentication plugin's conversation
+  self:await_client((sequence + 1) % 256)
+  self.client:read_packets(self.proxy.login_packet_limit)
 end
 
 function Session:take_auth_data(payload, sequence)
-  self.server.stream:send(payload, (sequence - self.sequence_shift) % 256)
+  local numbered = (sequence - self.sequence_shift) % 256
+  if numbered == 0 then -- as a command is
+    return self:protocol_error("client", "received a packet-id other than the expected")
+  end
+  self:await_server(sequence)
+  self.server.stream:send(payload, numbered)
 end
 
 -- the command phase ----------------------------------------------------------------------------------------------
@@ -372,7 +395,7 @@ function Session:on_end(from, message)
     return self:backend_failed(message or "closed before the greeting")
   end
   if from ~= self.client and self.state ~= "close" then
-    return self:refuse(self.state == "read_auth_result" and 2 or 0, {
+    return self:refuse(self:error_sequence(), {
       errcode = 2013, sqlstate = "HY000", errmsg = "Lost connection to MySQL server during login",
     })
   end
@@ -382,12 +405,17 @@ end
 function Session:on_timeout(from)
   if self.call then
     return -- a hook waits, which has a limit of its own
-  elseif from == self.client then
+  elseif from == self.client or self.turn == "client" then
     return self:close("the login took too long")
   elseif self.state == "read_handshake" then
     return self:backend_failed("timed out")
   end
-  return self:refuse(2, { errcode = 1105, errmsg = "backend timed out" })
+  return self:refuse(self:error_sequence(), { errcode = 1105, errmsg = "backend timed out" })
+end
+
+-- An ERR packet in the login follows the client's last packet, or the one that it is about to send.
+function Session:error_sequence()
+  return self.client_sequence and self.client_sequence + 1 or 0
 end
 
 --- Says why in an ERR packet, and closes.
