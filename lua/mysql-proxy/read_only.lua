@@ -3,7 +3,8 @@
 -- A statement is looked at as the server's lexer reads it, and must be one of those known to read; everything else is
 -- refused. Where servers or sessions read a text differently, every reading must pass:
 -- * `/*!12345 ... */` and MariaDB's `/*M! ... */` are executed by some servers and skipped by others;
--- * NO_BACKSLASH_ESCAPES and ANSI_QUOTES change where a string ends.
+-- * NO_BACKSLASH_ESCAPES and ANSI_QUOTES change where a string ends;
+-- * in some character sets a byte above 127 is a space, or makes one character with a backquote behind it.
 -- What cannot be seen here, a stored function that writes, is left to the server's own SET SESSION TRANSACTION READ
 -- ONLY. Statements that take locks others would wait for (FOR UPDATE, FOR SHARE, LOCK TABLES) are refused too.
 
@@ -14,63 +15,117 @@ local P, R, S, C, Cc, Cp = lpeg.P, lpeg.R, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Cp
 local M = {}
 
 -- Tokens ----------------------------------------------------------------------------------------------------------
--- A token is { kind, text }: "word" (upper case), "name" (in backquotes), "string", "sign". The tokens of a version
--- comment carry the number of that comment in `group`.
+-- A token is { kind, text }: "word" (upper case), "name" (in backquotes), "string", "sign".
 
 local MAX_VERSION_COMMENTS = 4 -- each doubles the number of readings
+-- Nobody else is served while one statement is looked at: in all its readings it may have
+local MAX_TOKENS = 100000
+local MAX_BYTES = 256 * 1024 * 1024 -- or be longer, but then have one reading only
 
-local space = S " \t\n\v\f\r"
+local ascii_space = S " \t\n\v\f\r"
+local digit = R "09"
+local high = R "\128\255"
+local ascii = R "\0\127" ^ 0 * -1
 local line_end = P "\n" + -1
 local line = (1 - line_end) ^ 0 * line_end
 local comment = P "#" * line
   + P "--" * #(R("\0\32") + P "\127" + -1) * line
   + (P "/*" - (P "/*!" + "/*M!")) * (1 - P "*/") ^ 0 * (P "*/" + -1)
-local word = (R("az", "AZ", "09", "\128\255") + S "_$") ^ 1
-local digit = R "09"
 local version_begin = (P "/*!" + "/*M!") * (digit * digit * digit * digit * digit * digit ^ -1) ^ -1
+local skipped = C((1 - P "*/") ^ 0) * (P "*/" + -1) * Cp()
 
-local function quoted(quote, escapes)
-  local inner = 1 - P(quote) + P(quote) * quote
-  if escapes then
-    inner = P "\\" * P(1) + inner
+-- A number ends where it cannot go on: in 1.5FOR and 1e5FOR the next token is FOR. (5FOR is a name.)
+local exponent = S "eE" * S "+-" ^ -1 * digit ^ 1
+local real = digit ^ 1 * "." * digit ^ 0 * exponent ^ -1 + P "." * digit ^ 1 * exponent ^ -1 + digit ^ 1 * exponent
+
+-- `special`: what begins with one of these characters is read by that pattern.
+local function quoted(quote, characters, special)
+  local inside = P(quote) * quote
+  local others = 1 - P(quote)
+  if special then
+    inside, others = inside + special, others - characters
   end
-  return P(quote) * C(inner ^ 0) * (P(quote) + -1)
+  return P(quote) * C((others ^ 1 + inside) ^ 0) * (P(quote) + -1)
 end
 
 local function token(kind, pattern)
   return Cc(kind) * pattern
 end
 
--- The lexer for one way to read strings.
-local function lexer(single_escapes, double_escapes)
-  local item = token("word", C(word) / string.upper)
-    + token("string", quoted("'", single_escapes) + quoted('"', double_escapes))
-    + token("name", quoted("`", false))
+---@param single boolean backslashes escape in single quotes
+---@param double boolean backslashes escape in double quotes
+---@param high_space string|nil a byte above 127 that is a space
+---@param lead userdata|nil bytes above 127 that make one character with the byte behind them
+local function lexer(single, double, high_space, lead)
+  local space, letter = ascii_space, R("az", "AZ", "09") + S "_$" + high
+  if high_space then
+    space, letter = space + high_space, letter - P(high_space)
+  elseif lead then
+    letter = lead * R("@~", "\128\254") + letter
+  end
+  local escape = P "\\" * P(1) ^ -1
+  local text = quoted("'", P "\\", single and escape)
+  -- Numbers and strings in a row say nothing, and there may be very many of them.
+  local literal = (P "-" ^ -1 * digit ^ 1 + P "'" * (1 - S "'\\") ^ 0 * "'") * -(letter + S "'.")
+  local literals = literal * (ascii_space ^ 0 * "," * ascii_space ^ 0 * literal) ^ 1
+  local item = token("sign", literals * Cc "...")
+    + token("sign", C(real))
+    + token("word", C(letter ^ 1) / string.upper)
+    + token("string", text + quoted('"', P "\\", double and escape))
+    + token("name", quoted("`", lead, lead and lead * P(1) ^ -1))
     + token("open", C(version_begin))
     + token("close", C "*/")
+    + token("unclear", C("--" * high)) -- which may be a space, or a control character: then this is a comment
     + token("sign", C(P "@@" + P ":=" + 1))
   return (space + comment) ^ 0 * ((item * Cp()) + -1)
 end
 
-local lexers = { lexer(true, true), lexer(false, false), lexer(true, false) }
+-- One lexer for each way to read strings.
+local function lexers(high_space, lead)
+  return {
+    lexer(true, true, high_space, lead), lexer(false, false, high_space, lead), lexer(true, false, high_space, lead),
+  }
+end
 
----@return table[]|nil tokens, integer|string groups or why it cannot be read
-local function tokenize(sql, item)
-  local tokens, at, group, groups = {}, 1, nil, 0
+local plain = lexers()
+local others = { -- in character sets of their own, where a text has what is special there
+  { pattern = "\160", lexers = lexers "\160" }, -- latin1 and more
+  { pattern = "\255", lexers = lexers "\255" }, -- cp852, cp866, keybcs2
+  { pattern = "[\129-\254]`", lexers = lexers(nil, R "\129\254") }, -- gbk, gb18030
+  { pattern = "[\161-\249]`", lexers = lexers(nil, R "\161\249") }, -- big5
+  { pattern = "[\129-\159\224-\252]`", lexers = lexers(nil, R("\129\159", "\224\252")) }, -- sjis, cp932
+}
+
+-- The tokens in the reading that skips those version comments, by their order in it, that `skips` says.
+---@return table[]|nil tokens
+---@return integer|string comments how many version comments it met, or why it cannot be read
+local function tokenize(sql, item, skips, limit)
+  local tokens, at, inside, comments = {}, 1, false, 0
   while true do
     local kind, text, after = item:match(sql, at)
     if type(kind) ~= "string" then
-      return tokens, groups
+      return tokens, comments
+    elseif kind == "unclear" then
+      return nil, "-- that may begin a comment or not"
     elseif kind == "open" then
-      if group then
+      if inside then
         return nil, "version comments inside of each other"
       end
-      groups = groups + 1
-      group = groups
-    elseif kind == "close" and group then
-      group = nil
+      comments = comments + 1
+      if skips[comments] then
+        text, after = skipped:match(sql, after)
+        if text:find("/*", 1, true) then
+          return nil, "a comment inside of a version comment"
+        end
+      else
+        inside = true
+      end
+    elseif kind == "close" and inside then
+      inside = false
+    elseif #tokens == limit then
+      return nil, "a statement with more parts than can be checked"
     else
-      tokens[#tokens + 1] = { kind = kind, text = text, group = group }
+      tokens[#tokens + 1] = { kind = kind, text = text }
     end
     at = after
   end
@@ -134,12 +189,16 @@ local function check_target(tokens, first, last)
   return true
 end
 
+local SET_REFUSED = { PASSWORD = true, DEFAULT = true, RESOURCE = true }
+
 -- SET a = 1, @b = 2 from `first` to `last`.
 local function check_assignments(tokens, first, last)
   local depth, begin = 0, first
   for i = first, last do
     local t = tokens[i]
-    if is_sign(t, "(") then
+    if i == begin and t.kind == "word" and SET_REFUSED[t.text] then
+      return nil, "SET " .. t.text
+    elseif is_sign(t, "(") then
       depth = depth + 1
     elseif is_sign(t, ")") then
       depth = depth - 1
@@ -156,7 +215,7 @@ local function check_assignments(tokens, first, last)
   return check_reading(tokens, first)
 end
 
-local check_statement
+local check_statement, check_text
 
 -- MariaDB: SET STATEMENT a = 1, b = 2 FOR SELECT ...
 local function check_set_statement(tokens)
@@ -169,6 +228,8 @@ local function check_set_statement(tokens)
       local ok, reason = check_assignments(before, 1, #before)
       if not ok then
         return nil, reason
+      elseif two_words(after, 1, "SET", "STATEMENT") then
+        break -- each would look at all that follows it
       end
       return check_statement(after)
     end
@@ -176,14 +237,10 @@ local function check_set_statement(tokens)
   return nil, "SET STATEMENT"
 end
 
-local SET_REFUSED = { PASSWORD = true, DEFAULT = true, RESOURCE = true }
-
 local function check_set(tokens)
   local what = tokens[2]
   if is_word(what, "STATEMENT") then
     return check_set_statement(tokens)
-  elseif what and what.kind == "word" and SET_REFUSED[what.text] then
-    return nil, "SET " .. what.text
   end
   local scoped = is_word(tokens[3], "TRANSACTION")
   if scoped or is_word(what, "TRANSACTION") then
@@ -233,10 +290,19 @@ local function check_explain(tokens)
   return true
 end
 
+-- What is left of the limits; `preparing`: in the text of a PREPARE.
+local budget
+
 local function check_prepare(tokens)
+  if budget.preparing then
+    return nil, "PREPARE" -- which no server prepares; and each would multiply the number of readings
+  end
   local text = #tokens == 4 and is_word(tokens[3], "FROM") and tokens[4]
   if text and text.kind == "string" and not text.text:find("\\", 1, true) then
-    return M.check((text.text:gsub("''", "'"):gsub('""', '"')))
+    budget.preparing = true
+    local ok, reason = check_text((text.text:gsub("''", "'"):gsub('""', '"')))
+    budget.preparing = false
+    return ok, reason
   end
   return nil, "PREPARE from anything but one plain string"
 end
@@ -310,39 +376,75 @@ function check_statement(tokens)
   return check(tokens)
 end
 
--- All statements of a text, in the reading that skips the version comments not in `included` (bits).
-local function check_text(tokens, included)
+-- All statements of a text.
+local function check_statements(tokens)
   local statement = {}
   for i = 1, #tokens + 1 do
     local t = tokens[i]
-    local skipped = t and t.group and math.floor(included / 2 ^ (t.group - 1)) % 2 == 0
-    if not t or (is_sign(t, ";") and not skipped) then
+    if not t or is_sign(t, ";") then
       local ok, reason = check_statement(statement)
       if not ok then
         return nil, reason
       end
       statement = {}
-    elseif not skipped then
+    else
       statement[#statement + 1] = t
     end
   end
   return true
 end
 
-local function check_readings(sql, item)
-  local tokens, groups = tokenize(sql, item)
+-- All readings of a text by one lexer: those that begin with these version comments executed (false) or skipped (true).
+local function check_readings(sql, item, skips)
+  if budget.bytes < 0 then
+    return nil, "a statement too long for all its readings"
+  end
+  budget.bytes = budget.bytes - #sql
+  local tokens, comments = tokenize(sql, item, skips, budget.tokens)
   if not tokens then
-    return nil, groups
-  elseif groups > MAX_VERSION_COMMENTS then
+    return nil, comments
+  elseif comments > MAX_VERSION_COMMENTS then
     return nil, "more version comments than can be checked"
   end
-  for included = 2 ^ groups - 1, 0, -1 do
-    local ok, reason = check_text(tokens, included)
+  budget.tokens = budget.tokens - #tokens
+  local ok, reason = check_statements(tokens)
+  for index = #skips + 1, comments do -- this reading has executed them
     if not ok then
-      return nil, reason
+      break
+    end
+    local other = { unpack(skips) }
+    for executed = #skips + 1, index - 1 do
+      other[executed] = false
+    end
+    other[index] = true
+    ok, reason = check_readings(sql, item, other)
+  end
+  return ok, reason
+end
+
+function check_text(sql)
+  local escapes = sql:find("\\", 1, true)
+  if escapes and sql:find("[\128-\255]\\+['\"]") then
+    -- In some character sets a backslash may be half a character: no reading would be safe.
+    return nil, "a backslash between a multi-byte character and a quote"
+  end
+  local function check_with(items)
+    local ok, reason
+    for i = 1, escapes and #items or 1 do
+      ok, reason = check_readings(sql, items[i], {})
+      if not ok then
+        break
+      end
+    end
+    return ok, reason
+  end
+  local ok, reason = check_with(plain)
+  for _, other in ipairs(ascii:match(sql) and {} or others) do
+    if ok and sql:find(other.pattern) then
+      ok, reason = check_with(other.lexers)
     end
   end
-  return true
+  return ok, reason
 end
 
 --- Whether all statements of a text only read.
@@ -350,28 +452,16 @@ end
 ---@return boolean|nil ok
 ---@return string|nil reason what is not allowed
 function M.check(sql)
-  local ok, reason = check_readings(sql, lexers[1])
-  if ok and sql:find("\\", 1, true) then
-    -- In some character sets a backslash may be half a character: no reading would be safe.
-    if sql:find("[\128-\255]\\+['\"]") then
-      return nil, "a backslash between a multi-byte character and a quote"
-    end
-    for i = 2, #lexers do
-      ok, reason = check_readings(sql, lexers[i])
-      if not ok then
-        break
-      end
-    end
-  end
-  return ok, reason
+  budget = { tokens = MAX_TOKENS, bytes = MAX_BYTES, preparing = false }
+  return check_text(sql)
 end
 
 -- What may pass besides COM_QUERY and COM_STMT_PREPARE, whose text is checked: COM_QUIT, COM_INIT_DB, COM_FIELD_LIST,
--- COM_STATISTICS, COM_PROCESS_INFO, COM_PING, COM_CHANGE_USER, COM_BINLOG_DUMP, COM_REGISTER_SLAVE, COM_STMT_EXECUTE,
--- _SEND_LONG_DATA, _CLOSE, _RESET, COM_SET_OPTION, COM_STMT_FETCH, COM_BINLOG_DUMP_GTID, COM_RESET_CONNECTION, and
--- MariaDB's COM_STMT_BULK_EXECUTE.
+-- COM_STATISTICS, COM_PROCESS_INFO, COM_PING, COM_CHANGE_USER, COM_STMT_EXECUTE, _SEND_LONG_DATA, _CLOSE, _RESET,
+-- COM_SET_OPTION, COM_STMT_FETCH, COM_RESET_CONNECTION, and MariaDB's COM_STMT_BULK_EXECUTE. Not COM_BINLOG_DUMP: what
+-- a client sends while it lasts is not looked at, and a refused dump ends at once.
 local commands = {}
-for _, command in ipairs { 1, 2, 3, 4, 9, 10, 14, 17, 18, 21, 22, 23, 24, 25, 26, 27, 28, 30, 31, 250 } do
+for _, command in ipairs { 1, 2, 3, 4, 9, 10, 14, 17, 22, 23, 24, 25, 26, 27, 28, 31, 250 } do
   commands[command] = true
 end
 

@@ -56,9 +56,7 @@ end
 
 function M.read_query_result(session, error, packets)
   if not packets then
-    if error == 0 then
-      tell_server(session)
-    end
+    tell_server(session) -- after an error too: MariaDB has forgotten it even if the change of the user was refused
   elseif error ~= 0 then
     session:protocol_error("server", ("refused SET SESSION TRANSACTION READ ONLY with error %d"):format(error))
   end

@@ -1,3 +1,4 @@
+local packet = require "mysql.packet"
 local proto = require "mysql.proto"
 
 local interpreter = require "spec.support.interpreter"
@@ -140,6 +141,61 @@ for _, server in ipairs(servers.all()) do
       assert.equal(1792, proto.from_err_packet(payload).errcode)
     end)
 
+    it("tells the server again after a COM_CHANGE_USER that was refused", function()
+      client:send("\17nobody\0\0test\0\45\0" .. client.challenge.auth_plugin_name .. "\0")
+      local payload, sequence = client:packet()
+      if payload:byte() == 0xfe then
+        client:send("", sequence + 1)
+        payload = client:packet()
+      end
+      assert.equal(0xff, payload:byte())
+      if server.flavour == "mysql" then
+        return assert.truthy(client:wait_for_end())
+      end
+      payload = client:query("SELECT test.sneak()")
+      while payload:byte() ~= 0xff do
+        payload = client:packet()
+      end
+      assert.equal(1792, proto.from_err_packet(payload).errcode)
+    end)
+
+    -- Each of these texts is another one to a server that skips the comment, or in that character set.
+    local write = "SET SESSION TRANSACTION READ WRITE; INSERT INTO test.ro VALUES (1); -- "
+    for name, texts in pairs {
+      ["a quote in a comment that is skipped"] = { "SELECT 1 /*!99999 ' */; " .. write .. "'*/" },
+      ["a space of latin1"] = { "SET NAMES latin1", "SET SESSION\160TRANSACTION\160READ\160WRITE" },
+      ["half a character of gbk"] = { "SET NAMES gbk", "SELECT 1 AS \129`; " .. write .. "`" },
+    } do
+      it("is not deceived by " .. name, function()
+        if texts[2] then
+          assert.equal(0, client:query(texts[1]):byte())
+        end
+        refused((client:query(texts[#texts])))
+        still_reads()
+      end)
+    end
+
+    it("looks at what is pipelined behind COM_BINLOG_DUMP", function()
+      client:write(packet.frame("\18\4\0\0\0\1\0\1\0\0\0x.1", 0)
+        .. packet.frame("\3SET SESSION TRANSACTION READ WRITE", 0))
+      refused((client:packet()))
+      refused((client:packet()))
+      still_reads()
+    end)
+
+    it("looks at what is pipelined behind the handshake response", function()
+      local hasty = raw.connect(proxy.read_only_port)
+      function hasty:send(payload, sequence)
+        self.send = nil
+        self:write(packet.frame(payload, sequence) .. packet.frame("\3INSERT INTO test.ro VALUES (1)", 0))
+      end
+      hasty:login("nopass")
+      assert.is_nil(hasty.refused)
+      refused((hasty:packet()))
+      assert.equal("\1", (hasty:query("SELECT 1")))
+      hasty:close()
+    end)
+
     it("answers pipelined commands in their order", function()
       client:send("\14")
       client:send("\3INSERT INTO test.ro VALUES (1)")
@@ -160,6 +216,13 @@ for _, server in ipairs(servers.all()) do
         :login("nopass", proto.capabilities.CLIENT_QUERY_ATTRIBUTES)
       attributed:send("\3\1\1\0\1\254\0\4name\5valueINSERT INTO test.ro VALUES (1)")
       refused((attributed:packet()))
+      -- As MySQL reads them, whatever its documentation says: INT24, YEAR and NULL are strings too.
+      for type, hidden in pairs { [9] = "xxx", [13] = "x", [6] = "" } do
+        local value = hidden .. "SELECT '"
+        attributed:send("\3\1\1\0\1" .. string.char(type) .. "\0\0\32" .. value .. (" "):rep(32 - #value)
+          .. "INSERT INTO test.ro VALUES (1) -- '")
+        refused((attributed:packet()))
+      end
       attributed:send("\3\0\1SELECT 1")
       assert.equal("\1", (attributed:packet()))
       attributed:close()
