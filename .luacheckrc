@@ -15,3 +15,5 @@ files["spec/bench/look.lua"] = script
 files["spec/bench/walk.lua"] = script
 -- In modules that scripts require, `proxy` is the connection that is running.
 files["lua/proxy"] = { globals = { "proxy" } }
+-- Only for editors.
+files["lua/mysql-proxy/scripting/types.lua"] = { ignore = { "." } }

@@ -617,7 +617,7 @@ for _, server in ipairs(servers.all()) do
         for _ = 1, 20 do
           assert.same({ { "1" } }, other:ask("SELECT 1").rows)
         end
-        assert.equal("", sleeper.received)
+        assert.equal("", sleeper:rest())
         assert.equal("awake", sleeper:answer(sleeper:packet()).errmsg)
         assert.same({ { "1" } }, sleeper:ask("SELECT 1").rows)
         sleeper:close()
@@ -640,6 +640,43 @@ for _, server in ipairs(servers.all()) do
         start(SLEEPS, { "--proxy-hook-timeout=0.2" })
         assert.equal(1064, asks("sleep 60000").errcode)
         assert.truthy(proxy:wait_for_log("%(read_query%) has waited for more than 0.2 seconds"))
+      end)
+
+      it("may ask another server, resolve a name, and run a program", function()
+        start(([[
+          local user = { user = %q, password = %q }
+          function read_query(packet)
+            local one = assert(proxy.async.query(1, "SELECT 40 + 2 AS n, CURRENT_USER()", user))
+            local two, wrong = proxy.async.query("127.0.0.1:%d", "SELECT nothing", user)
+            local three, refused = proxy.async.query(1, "SELECT 1", { user = "nobody", password = "x" })
+            local four, closed = proxy.async.query("127.0.0.1:1", "SELECT 1", user)
+            local addresses = assert(proxy.async.resolve("localhost"))
+            local program = assert(proxy.async.spawn("cat", {}, "from a program"))
+            local rows = {}
+            for row in one.rows do rows[#rows + 1] = row[1] .. " " .. row[2] end
+            proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = table.concat({ rows[1], one.fields[1].name,
+              wrong, refused, closed, #addresses > 0 and "resolved" or "", program.stdout .. program.code }, "|") }
+            return proxy.PROXY_SEND_RESULT
+          end]]):format(server.account.user, server.account.password, server.port))
+        local program, args = server:client() -- MySQL has to know the password, which it does not get in the clear
+        for _, list in ipairs { server.clear_text, server:login(nil, server.account.user, server.account.password),
+          { "-e", "SELECT 1" } } do
+          for _, argument in ipairs(list) do
+            args[#args + 1] = argument
+          end
+        end
+        assert.equal(0, (process.run(program, args)))
+        local said = asks("x").errmsg
+        local parts = {}
+        for part in (said .. "|"):gmatch("([^|]*)|") do
+          parts[#parts + 1] = part
+        end
+        assert.equal("42 " .. server.account.user .. "@%", parts[1])
+        assert.equal("n", parts[2])
+        assert.matches("nothing", parts[3])
+        assert.is_true(#parts[4] > 0) -- MySQL behaves as if the user existed, with any plugin
+        assert.matches("ECONNREFUSED", parts[5])
+        assert.same({ "resolved", "from a program0" }, { parts[6], parts[7] })
       end)
 
       it("may do so in each hook", function()

@@ -3,6 +3,8 @@
 
 local uv = require "luv"
 
+local address = require "mysql-proxy.address"
+local client = require "mysql-proxy.scripting.client"
 local hooks = require "mysql-proxy.hooks"
 
 local M = {}
@@ -51,6 +53,43 @@ function M.resolve(host)
     end
     return function()
       uv.cancel(request)
+    end
+  end)
+end
+
+--- Asks a server something, on a connection of its own.
+---@param where integer|string a backend's index, or an address: "host:port", "/path/of/a/socket"
+---@param sql string
+---@param login { user: string, password: string|nil, database: string|nil }
+---@return userdata|nil result with fields, rows, affected_rows ... as inj.resultset has them
+---@return string|nil message the server's error, or why it could not be asked
+function M.query(where, sql, login)
+  local session = hooks.session()
+  local proxy = session and session.proxy or error("only a hook of a script can wait", 2)
+  local parsed, message
+  if type(where) == "number" then
+    local backend = proxy.backends[where] or error(("there is no backend %s"):format(where), 2)
+    parsed = backend.parsed
+  else
+    parsed, message = address.parse(where)
+    if not parsed then
+      return nil, message
+    end
+  end
+  return hooks.wait(function(resume)
+    local cancel
+    address.resolve(parsed, function(failure, places)
+      if failure then
+        return resume(nil, failure)
+      end
+      cancel = client.query(places[1], sql, login or {}, {
+        timeout = proxy.login_timeout, limit = proxy.relay_options.answer_limit,
+      }, resume)
+    end)
+    return function()
+      if cancel then
+        cancel()
+      end
     end
   end)
 end

@@ -138,7 +138,7 @@ end
 flat.server_version = flat.mysqld_version
 
 function flat.backend_ndx(session)
-  return session.backend_ndx or 0
+  return session:backend_index()
 end
 
 function flat.connection_close(session)
