@@ -62,7 +62,7 @@ local function answer(client, command)
   client:send(QUIT) -- once all is said, the server closes
   client:wait_for_end(60)
   client:close()
-  return client.received:sub(client.at)
+  return client:rest()
 end
 
 local function read(client, command)

@@ -13,7 +13,7 @@ Raw.__index = Raw
 
 --- Connects to a port and collects what comes.
 function M.connect(port)
-  local self = setmetatable({ socket = uv.new_tcp(), received = "", at = 1 }, Raw)
+  local self = setmetatable({ socket = uv.new_tcp(), received = "", at = 1, chunks = {}, waiting = 0 }, Raw)
   self.socket:connect("127.0.0.1", port, function(err)
     self.failure = err
     self.connected = true
@@ -30,7 +30,8 @@ end
 function Raw:read()
   self.socket:read_start(function(err, data)
     if data then
-      self.received = self.received .. data
+      self.chunks[#self.chunks + 1] = data
+      self.waiting = self.waiting + #data
     else
       self.ended = err or "EOF"
     end
@@ -41,11 +42,29 @@ function Raw:pause()
   self.socket:read_stop()
 end
 
+-- What has come becomes one string when the packet that it begins can be there: not for each piece of a large one.
+function Raw:take()
+  local have = #self.received - self.at + 1 + self.waiting
+  if #self.chunks > 0 and have >= (self.wanted or 0) then
+    self.received = self.received:sub(self.at) .. table.concat(self.chunks)
+    self.at, self.chunks, self.waiting = 1, {}, 0
+  end
+  local payload, sequence, after = packet.parse(self.received, self.at)
+  local low, middle, high = self.received:byte(self.at, self.at + 2)
+  self.wanted = not payload and high and 4 + low + middle * 256 + high * 65536 or nil
+  return payload, sequence, after
+end
+
+--- What has come and has not been taken as packets.
+function Raw:rest()
+  return self.received:sub(self.at) .. table.concat(self.chunks)
+end
+
 --- The next packet: payload and sequence number, or nil at the end of the connection.
 function Raw:packet(seconds)
   local payload, sequence, after
   process.wait_until(function()
-    payload, sequence, after = packet.parse(self.received, self.at)
+    payload, sequence, after = self:take()
     return payload or self.ended
   end, seconds or 10)
   if payload then

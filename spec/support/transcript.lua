@@ -40,7 +40,7 @@ function M.open(port, options)
   if options.prepare then
     self.statement = prepare(client, options.prepare, flags ~= proto.capabilities.CLIENT_DEPRECATE_EOF)
   end
-  assert(client.received == "", "the server says something that was not asked for")
+  assert(client:rest() == "", "the server says something that was not asked for")
   client:pause()
   self.file = assert(io.open(self.path, "wb"))
   self:resume()
