@@ -428,6 +428,18 @@ for _, server in ipairs(servers.all()) do
       end)
     end)
 
+    it("a second answer that is not to be kept ends the connection, after the first", function()
+      start [[function read_query(packet)
+        if packet:byte() ~= proxy.COM_QUERY then return end
+        proxy.queries:append(1, packet)
+        proxy.queries:append(2, packet, { resultset_is_needed = false })
+        return proxy.PROXY_SEND_QUERY end]]
+      local client = login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.truthy(client:wait_for_end())
+      assert.truthy(proxy:wait_for_log("can only have one injected query without { resultset_is_needed = true } set"))
+    end)
+
     describe("disconnect_client", function()
       it("is called once, however the client leaves", function()
         start [[

@@ -20,12 +20,17 @@ for command = 0, 255 do
 end
 
 local byte, find = string.byte, string.find
+local STREAMED = queries.STREAMED
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local COM_RESET_CONNECTION, COM_QUERY = 31, constants.COM_QUERY
 local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM_INIT_DB, constants.COM_CHANGE_USER
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
+
+local function answered(packet)
+  return not UNANSWERED[byte(packet)]
+end
 
 local function err(errcode, text)
   return (resultset.frame({ proto.to_err_packet { errcode = errcode, sqlstate = "07000", errmsg = text } }, 1))
@@ -138,7 +143,7 @@ end
 -- Counts an answer that passes: only the first of them reaches the client, and none if he expects none.
 local function may_answer(session, item)
   session.answers = session.answers + 1
-  if UNANSWERED[session.command:byte()] then
+  if not answered(session.command) then
     return false
   elseif session.answers > 1 then
     critical(session, "got asked to send a resultset, but ignoring it as we already have sent %d resultset(s). "
@@ -155,7 +160,7 @@ local function answer(session, packets)
 end
 
 local function end_queue(session)
-  if session.answers == 0 and not UNANSWERED[session.command:byte()] then
+  if session.answers == 0 and answered(session.command) then
     critical(session, "the script has ignored every result: the client gets an error instead")
     return done(session, err(1105, "(lua) the script has left no result for this command"))
   end
@@ -169,16 +174,21 @@ function run_queue(session)
       return end_queue(session)
     end
     session.item = item
-    local refused = refusal(session, item.packet)
+    local packet, streamed = item.query, item[STREAMED]
+    local refused = refusal(session, packet)
     if refused then
       answer(session, refused)
     elseif not session.server then
       critical(session, "I have no server backend, closing connection")
       return session:close("no server")
+    elseif streamed and session.answers > 0 then
+      critical(session, "proxy.queries:append() in %s can only have one injected query without "
+        .. "{ resultset_is_needed = true } set. We close the client connection now.", session.proxy.lua_script)
+      session.closes_after_answer = true
+      return done(session)
     else
-      local streamed = item.streamed and session.answers == 0 and not UNANSWERED[session.command:byte()]
-      session.relay:inject(item.packet ~= session.command and item.packet or nil, streamed)
-      if not UNANSWERED[item.packet:byte()] then
+      session.relay:inject(packet ~= session.command and packet or nil, streamed and answered(session.command))
+      if answered(packet) then
         return -- read_query_result goes on
       end
     end
@@ -188,12 +198,12 @@ end
 -- read_query_result -----------------------------------------------------------------------------------------------
 
 -- What a command has changed that scripts can see.
-local function follow(session, packet, error)
-  if not packet or error ~= 0 or not session.server then
+local function follow(session, packet)
+  if not packet or not session.server then
     return
   end
   local kind = byte(packet)
-  local clients = not session.item or session.item.packet == session.command
+  local clients = not session.item or session.item.query == session.command
   if kind == COM_INIT_DB then
     session.server.default_db = packet:sub(2)
     session.client_db = clients and packet:sub(2) or session.client_db
@@ -243,13 +253,17 @@ function M.read_query_result(session, error, packets)
   local item = session.item
   if not item then
     if session.forwarded then
-      follow(session, session.forwarded, error)
+      if error == 0 then
+        follow(session, session.forwarded)
+      end
       session.forwarded = nil
     end
     return session.port.hooks and session.port.hooks.read_query_result(session, error, packets)
   end
-  follow(session, followed(item.packet), error)
-  if item.uploaded then -- its hook has been called when the server asked for the file
+  if error == 0 then
+    follow(session, followed(item.query))
+  end
+  if session.uploaded == item then -- its hook has been called when the server asked for the file
     session.answers = session.answers + 1
     return run_queue(session)
   elseif packets == false then
@@ -258,17 +272,16 @@ function M.read_query_result(session, error, packets)
     answer(session, err(1105, TOO_LONG:format(limit)))
     return run_queue(session)
   end
-  local inj = injection.new(item, session.relay, packets, session.capabilities, session.proxy.log)
   session.kept = packets
-  return hooks.call(session, "read_query_result", inj, result_decided)
+  return hooks.call(session, "read_query_result", injection.new(item, session), result_decided)
 end
 
 --- The server asks for a file: only the client can answer that.
 function M.local_infile(session, packets)
   local item = session.item
-  item.uploaded = true
-  local inj = injection.new(item, session.relay, packets, session.capabilities, session.proxy.log)
-  return hooks.call(session, "read_query_result", inj, function(_, result)
+  session.uploaded, session.kept = item, packets
+  return hooks.call(session, "read_query_result", injection.new(item, session), function(_, result)
+    session.kept = nil
     if hooks.verdict(result) then
       critical(session, "read_query_result() cannot replace a request for LOCAL INFILE: it is passed on")
     end

@@ -92,7 +92,7 @@ end
 function M.first_query(session)
   local item = queries.take(session.queue)
   queries.clear(session.queue)
-  return item and item.packet
+  return item and item.query
 end
 
 --- The session ends: whatever waits does so no more, and disconnect_client is told.

@@ -1,16 +1,38 @@
--- What read_query_result gets: a command of the queue and its answer.
+-- What read_query_result gets: a command of the queue, and its answer. It is the queue's own item; what is costly is
+-- found when a script asks for it.
 
 local resultset = require "mysql.resultset"
 
 local M = {}
 
-local BYTES, SUMMARY, CAPABILITIES, LOG = {}, {}, {}, {} -- keys that scripts cannot name
+local SESSION = {} -- a key that scripts cannot name
+
+local function times(self)
+  local query_time, response_time = self[SESSION].relay:times()
+  rawset(self, "query_time", query_time)
+  rawset(self, "response_time", response_time)
+end
 
 local readers = {}
 
+function readers.type(self)
+  return self.id
+end
+
+function readers.query_time(self)
+  times(self)
+  return self.query_time
+end
+
+function readers.response_time(self)
+  times(self)
+  return self.response_time
+end
+
 function readers.resultset(self)
-  local made = resultset.new(self[BYTES] or nil, self.query:byte(), self[CAPABILITIES],
-    not self[BYTES] and self[SUMMARY] or nil)
+  local session = self[SESSION]
+  local kept = session.kept
+  local made = resultset.new(kept, self.query:byte(), session.capabilities, not kept and session.relay:summary() or nil)
   rawset(self, "resultset", made)
   return made
 end
@@ -21,23 +43,19 @@ function meta.__index(self, key)
   local read = readers[key]
   if read then
     return read(self)
+  elseif type(key) ~= "table" then
+    self[SESSION].proxy.log:message(("inj[%s] ... not found"):format(tostring(key)))
   end
-  rawget(self, LOG):message(("inj[%s] ... not found"):format(tostring(key)))
   return nil
 end
 
---- Made for each answer: what is costly is found when a script asks for it.
----@param item table of proxy.queries
----@param relay userdata
----@param bytes string|nil the answer, if it was kept
----@param capabilities number
----@param log table
-function M.new(item, relay, bytes, capabilities, log)
-  local query_time, response_time = relay:times()
-  return setmetatable({
-    id = item.id, type = item.id, query = item.packet, query_time = query_time, response_time = response_time,
-    [BYTES] = bytes or false, [SUMMARY] = not bytes and relay:summary(), [CAPABILITIES] = capabilities, [LOG] = log,
-  }, meta)
+--- Makes an item of the queue, which has been answered, what a script gets: session.kept is the answer, nil if the
+--- client has it already.
+---@param item { id: integer, query: string }
+---@param session Session
+function M.new(item, session)
+  item[SESSION] = session
+  return setmetatable(item, meta)
 end
 
 return M

@@ -1,6 +1,8 @@
 -- proxy.queries: what a script wants to be sent instead of the client's command.
 
-local M = {}
+local STREAMED = {} -- a key of an item that scripts cannot name: the client gets the answer while it arrives
+
+local M = { STREAMED = STREAMED }
 
 -- Lua 5.1 asks only a userdata for its length: scripts get one, the commands are in a table beside it.
 local queues = setmetatable({}, { __mode = "k" })
@@ -33,7 +35,7 @@ local function check(name, id, packet, options)
     end
     streamed = needed == false
   end
-  return { id = number - number % (number < 0 and -1 or 1), packet = packet, streamed = streamed }
+  return { id = number - number % (number < 0 and -1 or 1), query = packet, [STREAMED] = streamed }
 end
 
 local methods = {}
@@ -88,9 +90,6 @@ function M.count(queue)
 end
 
 function M.clear(queue)
-  if queue.last < queue.first then
-    return
-  end
   for index = queue.first, queue.last do
     queue[index] = nil
   end
@@ -98,12 +97,17 @@ function M.clear(queue)
 end
 
 --- Takes the first command out.
----@return { id: integer, packet: string, streamed: boolean }|nil
+---@return { id: integer, query: string }|nil
 function M.take(queue)
-  local item = queue[queue.first]
+  local first = queue.first
+  local item = queue[first]
   if item then
-    queue[queue.first] = nil
-    queue.first = queue.first + 1
+    queue[first] = nil
+    if first == queue.last then
+      queue.first, queue.last = 1, 0
+    else
+      queue.first = first + 1
+    end
   end
   return item
 end
