@@ -1,6 +1,6 @@
 -- Every code sample of section 17.4 of the manual, as a script of its own. The text that is left of the manual lost
--- lines ("else", "end") and what looked like markup (a pattern, a call); they stand here again. What is a fragment there
--- has the function around it that the text describes.
+-- lines ("else", "end") and what looked like markup (a pattern, a call); they stand here again. What is a fragment
+-- there has the function around it that the text describes.
 
 local uv = require "luv"
 
