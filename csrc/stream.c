@@ -256,6 +256,7 @@ static void deliver(struct stream *s) {
       ended(s, UV_EMSGSIZE);
       return;
     }
+    s->active_at = uv_now(s->shared->loop); /* not for each byte: who sends them one by one gets no more time */
     if (!stream_push_method(s, "on_packet")) {
       stream_close(s);
       return;
@@ -300,8 +301,8 @@ static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) 
     return;
   }
   if (s->finishing) return;
-  s->active_at = uv_now(s->shared->loop);
   if (s->relay) {
+    s->active_at = uv_now(s->shared->loop);
     relay_read(s->relay, s, (const uint8_t *)buffer->base, (size_t)count);
   } else if (!input_append(&s->input, (const uint8_t *)buffer->base, (size_t)count)) {
     ended(s, UV_ENOMEM);

@@ -44,7 +44,7 @@ struct stream {
   struct stream_loop *shared;
   struct relay *relay; /* takes the bytes, instead of the owner */
   struct input input;  /* packet mode: the beginning of a packet */
-  uint64_t active_at;  /* loop time in ms of the last byte read or written */
+  uint64_t active_at;  /* loop time in ms of the last byte (packet mode: the last packet) read, or byte written */
   uint64_t idle_limit; /* ms, 0 = none */
   size_t queued;       /* bytes that the kernel has not taken yet */
   size_t packet_limit; /* packet mode: the longest payload allowed */
@@ -67,7 +67,7 @@ void stream_end_writing(struct stream *s);
 /* Closes once everything queued has been written, or after a few seconds. */
 void stream_finish(struct stream *s);
 void stream_close(struct stream *s);
-/* Nothing read or written for so many ms: on_timeout or relay_timeout. 0: never. */
+/* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 
 /* Pushes the owner and its method, ready for arguments; stream_call calls it (results: nresults values, or none and

@@ -241,7 +241,8 @@ static int close_now(lua_State *L) {
   return 0;
 }
 
-/* stream:timeout(seconds): the owner gets on_timeout when no byte was read or written for so long; nil or 0: never. */
+/* stream:timeout(seconds): the owner gets on_timeout when no packet was read and no byte written for so long; nil or 0:
+ * never. */
 static int timeout(lua_State *L) {
   struct stream *s = stream_check(L, 1);
   lua_Number seconds = luaL_optnumber(L, 2, 0);

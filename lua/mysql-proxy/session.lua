@@ -139,6 +139,10 @@ end
 
 function Session:backend_failed(message)
   local log, name = self.proxy.log, self.backend.address
+  if message:find("^E[MN]FILE") then -- the proxy's own limit, for which no server is to blame
+    log:critical(("connect(%s) failed: %s"):format(name, message))
+    return self:refuse(0, { errcode = 1040, errmsg = "Too many connections", protocol_41 = false })
+  end
   if message == "timed out" then
     log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
       name, self.proxy.connect_timeout))
@@ -405,6 +409,8 @@ end
 function Session:on_timeout(from)
   if self.call then
     return -- a hook waits, which has a limit of its own
+  elseif from == self.client and self.turn == "server" then
+    return -- the server has its own time-out
   elseif from == self.client or self.turn == "client" then
     return self:close("the login took too long")
   elseif self.state == "read_handshake" then

@@ -1,5 +1,8 @@
+local proto = require "mysql.proto"
+
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
+local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
 for _, server in ipairs(servers.all()) do
@@ -86,6 +89,32 @@ for _, server in ipairs(servers.all()) do
       assert.truthy(errors:find("ERROR 1105 (HY000)", 1, true), errors)
       assert.truthy(errors:find("(proxy) all backends are down", 1, true), errors)
       assert.truthy(proxy:log():find("(critical) Cannot connect, all backends are down.", 1, true))
+    end)
+
+    -- With one of two limits in a row it is the connection to the server for which no descriptor is left.
+    it("are not marked down because the proxy has no more descriptors", function()
+      local failed
+      for limit = 40, 41 do
+        proxy = proxies.start({ server }, { "--max-open-files=" .. limit })
+        local clients = {}
+        repeat
+          local one = raw.connect(proxy.port)
+          clients[#clients + 1] = one
+          local payload = one:packet()
+          if payload and payload:byte() == 0xff then
+            assert.equal(1040, proto.from_err_packet(payload).errcode)
+          end
+        until not payload or payload:byte() == 0xff
+        for _, one in ipairs(clients) do
+          one:close()
+        end
+        failed = failed or proxy:log():find("failed: EMFILE", 1, true)
+        assert.is_nil(proxy:log():find("marking it as down", 1, true))
+        local others = proxy
+        proxy = nil
+        others:stop()
+      end
+      assert.truthy(failed)
     end)
 
     it("refuse clients over --max-connections", function()

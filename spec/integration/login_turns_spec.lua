@@ -127,6 +127,40 @@ describe("in a login", function()
     assert.truthy(client.ended)
   end)
 
+  -- A byte now and then, until nobody takes them any more.
+  local function trickle(socket)
+    local timer = uv.new_timer()
+    timer:start(50, 50, function()
+      socket:try_write("x")
+    end)
+    return timer
+  end
+
+  it("a client that sends byte by byte gets no more time than others", function()
+    serve(function(connection, number)
+      if number == 0 then
+        connection:write(greeting)
+      end
+    end, { proxy_backend_addresses = {}, login_timeout = 0.3 })
+    client:packet()
+    client:write("\200\0\0\1")
+    local timer = trickle(client.socket)
+    assert.truthy(client:wait_for_end(3))
+    timer:close()
+  end)
+
+  it("a server that sends its greeting byte by byte gets no more time than others", function()
+    local timer
+    serve(function(connection, number)
+      if number == 0 then
+        connection:write("\200\0\0\0")
+        timer = trickle(connection)
+      end
+    end, { proxy_backend_addresses = {}, proxy_connect_timeout = 0.3 })
+    assert.same({ 1105, 0 }, { next_error() })
+    timer:close()
+  end)
+
   it("a command cannot pass as an answer to the authentication plugin", function()
     local received = ""
     serve(function(connection, number, bytes)
