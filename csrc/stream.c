@@ -6,7 +6,9 @@
 
 #include "relay.h"
 
-enum { FINISH_TIMEOUT_MS = 2000 }; /* how long a peer may take to read our last words */
+/* How long a peer may read nothing of what was written for it before the end, and then, when the kernel has it all, how
+ * long it may take to close. */
+enum { LAST_WORDS_TIMEOUT_MS = 10000, FINISH_TIMEOUT_MS = 2000 };
 enum { INPUT_MINIMUM = 512 };
 
 const char stream_anchors_key = 0, stream_on_error_key = 0, stream_traceback_key = 0;
@@ -74,6 +76,16 @@ bool stream_push_method(struct stream *s, const char *method) {
   return true;
 }
 
+void stream_report_error(lua_State *L) {
+  int top = lua_gettop(L);
+  stream_push_registered(L, &stream_on_error_key);
+  lua_pushvalue(L, top);
+  if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) {
+    fprintf(stderr, "mysql.stream: %s\n", lua_tostring(L, -1));
+  }
+  lua_settop(L, top - 1);
+}
+
 bool stream_call(struct stream *s, int arguments, int results) {
   lua_State *L = s->shared->L;
   int base = lua_gettop(L) - arguments - 2;
@@ -81,11 +93,7 @@ bool stream_call(struct stream *s, int arguments, int results) {
     lua_remove(L, base);
     return true;
   }
-  stream_push_registered(L, &stream_on_error_key);
-  lua_insert(L, -2);
-  if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) {
-    fprintf(stderr, "mysql.stream: %s\n", lua_tostring(L, -1));
-  }
+  stream_report_error(L);
   lua_settop(L, base - 1);
   return false;
 }
@@ -202,7 +210,7 @@ void stream_finish(struct stream *s) {
   s->packets = false;
   input_free(&s->input);
   if (s->relay) relay_forget(s->relay, s);
-  stream_set_timeout(s, FINISH_TIMEOUT_MS);
+  stream_set_timeout(s, s->queued ? LAST_WORDS_TIMEOUT_MS : FINISH_TIMEOUT_MS);
   stream_end_writing(s);
   if (!s->closed && !stream_resume(s)) stream_close(s);
 }
@@ -340,11 +348,12 @@ static void on_written(uv_write_t *request, int status) {
   free(w);
   if (s->closed) return;
   s->active_at = uv_now(s->shared->loop);
-  if (status < 0) {
+  if (status < 0)
     ended(s, status);
-  } else if (s->queued == 0 && s->relay) {
+  else if (s->queued == 0 && s->relay)
     relay_drained(s->relay, s);
-  }
+  else if (s->queued == 0 && s->finishing)
+    stream_set_timeout(s, FINISH_TIMEOUT_MS);
 }
 
 bool stream_write(struct stream *s, const uint8_t *data, size_t length) {

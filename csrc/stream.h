@@ -64,7 +64,7 @@ void stream_pause(struct stream *s);
 bool stream_resume(struct stream *s);
 /* Tells the peer that nothing comes after what is queued; reading goes on. */
 void stream_end_writing(struct stream *s);
-/* Closes once everything queued has been written, or after a few seconds. */
+/* Closes once everything queued has been written, or when the peer takes nothing of it for ten seconds. */
 void stream_finish(struct stream *s);
 void stream_close(struct stream *s);
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */

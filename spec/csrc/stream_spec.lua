@@ -1,0 +1,138 @@
+local packet = require "mysql.packet"
+local stream = require "mysql.stream"
+local uv = require "luv"
+
+local process = require "spec.support.process"
+
+describe("a stream", function()
+  local listener, accepted, socket, owner, received, ended
+
+  before_each(function()
+    owner, received, ended, accepted = { packets = {} }, 0, nil, nil
+    function owner.on_connection(_, _, new)
+      accepted = new
+    end
+    function owner:on_packet(_, payload, sequence)
+      table.insert(self.packets, ("%d:%s"):format(sequence, payload))
+    end
+    function owner:on_end(_, message)
+      self.over = message or "closed"
+    end
+    listener = assert(stream.listen(owner, "127.0.0.1", 0, 1))
+    socket = uv.new_tcp()
+    socket:connect("127.0.0.1", (select(3, listener:address("local"))), function(failure)
+      assert(not failure, failure)
+    end)
+    process.wait_until(function()
+      return accepted
+    end)
+  end)
+
+  after_each(function()
+    accepted:close()
+    listener:close()
+    if not socket:is_closing() then
+      socket:close()
+    end
+    for _ = 1, 10 do
+      uv.run("nowait")
+    end
+  end)
+
+  local function read()
+    socket:read_start(function(failure, bytes)
+      received = received + (bytes and #bytes or 0)
+      ended = not bytes and (failure or "closed")
+    end)
+  end
+
+  local function packets()
+    local all = table.concat(owner.packets, " ")
+    owner.packets = {}
+    return all
+  end
+
+  it("that finishes lets its peer have all that was written, even one that reads nothing for a while", function()
+    local bytes = 32 * 1024 * 1024
+    accepted:write(("x"):rep(bytes))
+    accepted:finish()
+    process.wait_until(function() end, 3)
+    read()
+    process.wait_until(function()
+      return ended
+    end, 10)
+    assert.same({ bytes, "closed" }, { received, ended })
+  end)
+
+  it("that finishes does not wait for a peer that has it all and does not close", function()
+    accepted:write("x")
+    accepted:finish()
+    assert.truthy(process.wait_until(function()
+      return tostring(accepted) == "mysql.stream (closed)"
+    end, 5))
+  end)
+
+  it("that holds packets delivers them when it is read again", function()
+    accepted:read_packets(1000)
+    socket:write((packet.frame("one", 0)))
+    process.wait_until(function()
+      return #owner.packets > 0
+    end)
+    accepted:hold_packets()
+    socket:write(packet.frame("two", 1) .. packet.frame("three", 2))
+    assert.is_falsy(process.wait_until(function()
+      return #owner.packets > 1
+    end, 0.2))
+    assert.equal("0:one", packets())
+    accepted:read_packets(1000)
+    assert.equal("1:two 2:three", packets())
+  end)
+
+  it("can hold packets from within on_packet, and read on from there", function()
+    local deliver = owner.on_packet
+    function owner:on_packet(from, payload, sequence)
+      deliver(self, from, payload, sequence)
+      from:hold_packets()
+      if sequence ~= 1 then
+        from:read_packets(1000)
+      end
+    end
+    accepted:read_packets(1000)
+    socket:write(packet.frame("one", 0) .. packet.frame("two", 1) .. packet.frame("three", 2))
+    process.wait_until(function()
+      return #owner.packets > 1
+    end)
+    assert.equal("0:one 1:two", packets())
+    accepted:read_packets(1000)
+    assert.equal("2:three", packets())
+  end)
+
+  it("that holds packets notices that its peer has gone", function()
+    accepted:read_packets(1000)
+    accepted:hold_packets()
+    socket:close()
+    process.wait_until(function()
+      return owner.over
+    end, 5)
+    assert.equal("closed", owner.over)
+  end)
+
+  it("has no patience with a packet that comes byte by byte", function()
+    local timed_out
+    function owner.on_timeout()
+      timed_out = true
+    end
+    accepted:timeout(0.3)
+    accepted:read_packets(1000)
+    socket:write("\200\0\0\0")
+    local timer = uv.new_timer()
+    timer:start(20, 20, function()
+      socket:write("x")
+    end)
+    process.wait_until(function()
+      return timed_out
+    end, 3)
+    timer:close()
+    assert.is_true(timed_out)
+  end)
+end)
