@@ -74,6 +74,8 @@ void stream_set_timeout(struct stream *s, uint64_t ms);
  * false if it failed, which has been reported then). */
 bool stream_push_method(struct stream *s, const char *method);
 bool stream_call(struct stream *s, int arguments, int results);
+/* Pops an error, a traceback, and gives it to on_error's handler. */
+void stream_report_error(lua_State *L);
 /* Pushes the stream's own userdata, which must be open. */
 void stream_push(struct stream *s);
 struct stream *stream_check(lua_State *L, int index);

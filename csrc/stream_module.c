@@ -307,6 +307,24 @@ static int on_error(lua_State *L) {
   return 0;
 }
 
+/* Runs a callback for luv, which would end the process after an error. The contract is that of luv_cfpcall(). */
+static int guarded_call(lua_State *L, int arguments, int results, int flags) {
+  (void)flags;
+  int base = lua_gettop(L) - arguments;
+  stream_push_registered(L, &stream_traceback_key);
+  lua_insert(L, base);
+  int status = lua_pcall(L, arguments, results, base);
+  if (status != 0) stream_report_error(L);
+  lua_remove(L, base);
+  return status != 0 ? -status : results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
+}
+
+/* stream.guard_callbacks(): from now on an error in any callback of luv goes to on_error's handler too. */
+static int guard_callbacks(lua_State *L) {
+  luv_set_callback(L, guarded_call);
+  return 0;
+}
+
 /* Only a closed stream is collected while Lua runs; at the end of a Lua state luv runs the loop until all is closed. */
 static int collect(lua_State *L) {
   struct stream *s = stream_check(L, 1);
@@ -365,8 +383,11 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                      {"owner", owner},
                                      {"address", address},
                                      {NULL, NULL}};
-  static const luaL_Reg functions[] = {
-      {"connect", connect_stream}, {"listen", listen_stream}, {"on_error", on_error}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"connect", connect_stream},
+                                       {"listen", listen_stream},
+                                       {"on_error", on_error},
+                                       {"guard_callbacks", guard_callbacks},
+                                       {NULL, NULL}};
 
   lua_getglobal(L, "require");
   lua_pushliteral(L, "luv"); /* the loop is luv's */

@@ -47,9 +47,21 @@ function Call:finish(result, failed)
   return self.done(session, result, failed)
 end
 
+-- What it waits for, or began to wait for where it may not, is not waited for any more: the call cannot be used again.
+function Call:abandon()
+  local session, cancel = self.session, self.cancel
+  self.cancelled, self.cancel = true, nil
+  if session.own_call == self then
+    session.own_call = nil
+  end
+  if cancel then
+    session.proxy.log:guard(cancel)()
+  end
+end
+
 function Call:fail(message, trace)
-  self.coroutine = nil
   self.session.proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
+  self:abandon()
   return self:finish(nil, true)
 end
 
@@ -137,15 +149,12 @@ function M.cancel(session)
   if not call then
     return
   end
-  session.call, session.own_call = nil, nil
+  session.call = nil
   if call.timer then
     call.timer:close()
     call.timer = nil
   end
-  call.cancelled = true
-  if call.cancel then
-    call.cancel()
-  end
+  call:abandon()
 end
 
 --- For functions that a script calls: waits until `resume(...)` is called, and returns its arguments.

@@ -226,6 +226,7 @@ function Program:run()
   if not self.proxy then
     return err
   end
+  require("mysql.stream").guard_callbacks() -- scripts have some
   self.proxy.request_shutdown = self:guard(function()
     self:terminate()
   end)

@@ -77,9 +77,11 @@ function M.query(where, sql, login)
     end
   end
   return hooks.wait(function(resume)
-    local cancel
+    local cancel, cancelled
     address.resolve(parsed, function(failure, places)
-      if failure then
+      if cancelled then
+        return
+      elseif failure then
         return resume(nil, failure)
       end
       cancel = client.query(places[1], sql, login or {}, {
@@ -87,6 +89,7 @@ function M.query(where, sql, login)
       }, resume)
     end)
     return function()
+      cancelled = true
       if cancel then
         cancel()
       end
@@ -94,14 +97,10 @@ function M.query(where, sql, login)
   end)
 end
 
-local function read_all(pipe, parts)
-  pipe:read_start(function(_, chunk)
-    if chunk then
-      parts[#parts + 1] = chunk
-    else
-      pipe:close()
-    end
-  end)
+local function close(handle)
+  if not handle:is_closing() then
+    handle:close()
+  end
 end
 
 --- Runs a program to its end.
@@ -112,35 +111,48 @@ end
 ---@return string|nil message why it could not be started
 function M.spawn(program, args, input)
   return hooks.wait(function(resume)
-    local pipes = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }
-    local out, errors, handle = {}, {}, nil
-    local message
+    local pipes, output = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }, { [2] = {}, [3] = {} }
+    local handle, ended, message
+    local function finish() -- when it has ended, and all that it said has been read
+      if ended and pipes[2]:is_closing() and pipes[3]:is_closing() then
+        ended.stdout, ended.stderr = table.concat(output[2]), table.concat(output[3])
+        resume(ended)
+      end
+    end
     handle, message = uv.spawn(program, { args = args or {}, stdio = pipes }, function(code, signal)
       handle:close()
-      local waiting = uv.new_check() -- the pipes may have something left
-      waiting:start(function()
-        if pipes[2]:is_closing() and pipes[3]:is_closing() then
-          waiting:close()
-          resume { code = code, signal = signal, stdout = table.concat(out), stderr = table.concat(errors) }
-        end
-      end)
+      ended = { code = code, signal = signal }
+      finish()
     end)
     if not handle then
       for _, pipe in ipairs(pipes) do
-        pipe:close()
+        close(pipe)
       end
       return resume(nil, message)
     end
-    read_all(pipes[2], out)
-    read_all(pipes[3], errors)
+    for index, parts in pairs(output) do
+      pipes[index]:read_start(function(_, chunk)
+        if chunk then
+          parts[#parts + 1] = chunk
+        else
+          close(pipes[index])
+          finish()
+        end
+      end)
+    end
     if input then
       pipes[1]:write(input)
     end
     pipes[1]:shutdown(function()
-      pipes[1]:close()
+      close(pipes[1])
     end)
     return function()
-      handle:kill("sigterm")
+      if not ended then
+        handle:kill("sigterm")
+      end
+      for _, pipe in ipairs(pipes) do -- others than the program may have the other ends
+        close(pipe)
+      end
     end
   end)
 end
