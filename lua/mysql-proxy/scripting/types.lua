@@ -1,6 +1,6 @@
 ---@meta
--- For editors: what a script of the proxy finds in `proxy` and gets in its hooks. Nothing loads this file; point the
--- language server at it (Lua.workspace.library), and it completes and checks scripts.
+-- For editors: what a script of the proxy finds in `proxy` and gets in its hooks. Nothing loads this file; name this
+-- folder to the Lua language server, and it completes and checks scripts.
 
 ---@alias Verdict
 ---| 1 # proxy.PROXY_SEND_QUERY: send proxy.queries instead of the command
