@@ -5,6 +5,8 @@ local stream = require "mysql.stream"
 
 local M = {}
 
+local OK = 0x00
+
 ---@class Pool
 ---@field min_idle_connections integer so many of another user's are left alone
 ---@field max_idle_connections integer for scripts to read
@@ -67,7 +69,13 @@ function Pool:add(server)
   server.stream:read_packets(65535)
 end
 
---- Puts the session's server connection aside, or closes it if nobody has logged in.
+-- Somebody has logged in, and no other login is under way.
+local function usable(session, server)
+  local logging_in = session.state == "read_auth_result"
+  return server.username and (not logging_in or session.auth_result and session.auth_result:byte() == OK)
+end
+
+--- Puts the session's server connection aside, or closes it if it is of no use to others.
 function M.release(session)
   local server = session.server
   if not server then
@@ -80,17 +88,25 @@ function M.release(session)
   session.server = nil
   session.backend.connected_clients = session.backend.connected_clients - 1
   session.backend = nil
-  if not open or not server.username then
+  if not open or not usable(session, server) then
     return server.stream:close()
   end
-  server.capabilities, server.all_capabilities = stream.negotiated(session.greeted, session.login)
+  if session.state == "read_query" or session.state == "read_auth_result" then -- else it is as it was taken
+    server.capabilities, server.all_capabilities = stream.negotiated(session.greeted, session.login)
+  end
   return server.backend.pool:add(server)
 end
 
---- An idle connection for a session. After the login it must be one that has negotiated what the client has.
+--- An idle connection for a session. Before the login it may be anybody's, as it is logged in anew; after that it must
+--- be one of the client's user, who has negotiated what the client has.
 ---@return Server|nil
 function M.take(backend, session, before_login)
-  local list = backend.pool:list_for(before_login and "" or session.login.username or "")
+  local list
+  if before_login then
+    list = backend.pool:list_for("")
+  else
+    list = backend.pool.lists[session.login.username or ""]
+  end
   local wanted = not before_login and stream.negotiated(session.greeted, session.login)
   for index, server in ipairs(list or {}) do
     if not wanted or server.capabilities == wanted then

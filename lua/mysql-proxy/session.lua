@@ -174,6 +174,9 @@ end
 ---@param index integer 0 gives the session's connection to the pool
 function Session:use_backend(index)
   local choosing = self.state == "connect_server"
+  if (self.state == "read_handshake" or self.state == "read_auth") and not self.ending then
+    return -- the server that has greeted is the one to log in at
+  end
   local backend = self.proxy.backends[index]
   if choosing then
     self.chosen = index > 0 and index or nil
