@@ -104,8 +104,9 @@ for _, server in ipairs(servers.all()) do
           if packet:find("append") then proxy.queries:append(1, "\3SELECT 99") return end
           if packet:find("forget") then return proxy.PROXY_SEND_QUERY end
           if packet:find("fail") then proxy.queries:append(1, "\3SELECT 99") error("oops") end
+          if packet:find("empty") then proxy.queries:append(1, "") return proxy.PROXY_SEND_QUERY end
           return 99 end]]
-        for _, word in ipairs { "append", "forget", "fail", "99" } do
+        for _, word in ipairs { "append", "forget", "fail", "empty", "99" } do
           assert.same({ { word } }, asks("SELECT '" .. word .. "'").rows)
         end
         assert.truthy(proxy:wait_for_log("proxy%.queue:append%(%) or :prepend%(%) used without "
@@ -113,6 +114,7 @@ for _, server in ipairs(servers.all()) do
         assert.truthy(proxy:log():find("'return proxy.PROXY_SEND_QUERY' used without proxy.queue:append() or "
           .. ":prepend(). Assuming 'nil' was returned", 1, true))
         assert.truthy(proxy:log():find("%(read_query%) %[string.-%]:4: oops"))
+        assert.truthy(proxy:log():find("%(read_query%) %[string.-%]:5: bad argument #2 to 'append' %(a command of"))
       end)
 
       it("passes commands and answers of more than 16 MiB", function()

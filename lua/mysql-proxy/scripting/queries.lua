@@ -23,6 +23,8 @@ local function check(name, id, packet, options)
     refuse(name, 1, "number", id)
   elseif type(packet) ~= "string" then
     packet = type(packet) == "number" and tostring(packet) or refuse(name, 2, "string", packet)
+  elseif packet == "" then
+    error(("bad argument #2 to '%s' (a command of at least 1 byte expected)"):format(name), 3)
   end
   if options ~= nil then
     if type(options) ~= "table" then
