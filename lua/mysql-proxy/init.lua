@@ -34,8 +34,8 @@ local BACKLOG = 1024
 ---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
----@field command_limit? integer bytes that a command may have which is looked at in Lua; default 1 GiB, the most that
----  a server's max_allowed_packet can be
+---@field command_limit? integer bytes that a command may have which is looked at in Lua; default 64 MiB, as much as
+---  MySQL's max_allowed_packet
 ---@field proxy_answer_limit? integer bytes that an answer may have which a script wants to see; default 64 MiB
 ---@field max_connections? integer clients at once, 0 for any number; default 10000
 ---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
@@ -71,7 +71,7 @@ function M.new(options)
     relay_options = {
       read_timeout = default(options.proxy_read_timeout, 28800),
       write_timeout = default(options.proxy_write_timeout, 28800),
-      command_limit = default(options.command_limit, 1024 * 1024 * 1024),
+      command_limit = default(options.command_limit, 64 * 1024 * 1024),
       answer_limit = default(options.proxy_answer_limit, 64 * 1024 * 1024),
     },
     lua_script = options.proxy_lua_script,

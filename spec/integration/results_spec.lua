@@ -109,18 +109,30 @@ for _, server in ipairs(servers.all()) do
     end
 
     -- Compares what the server says directly with what comes through both ports. Returns its last transcript.
+    -- `tries`: how often what comes through is recorded until it is the same, where a server does not always say the
+    -- same itself.
     local function compare(commands, options)
       options = options or {}
       local direct, size
       for _, form in ipairs(forms) do
-        direct, size = record(server.port, form, commands, options.prepare)
-        local expected = transcripts.digest(direct)
-        local through, through_size = record(proxy.port, form, commands, options.prepare)
-        assert.same({ size, expected }, { through_size, transcripts.digest(through) }, form.name)
+        -- The same twice: what the server said, and what it said through a port.
+        local function twins(port, last)
+          local through, through_size
+          for _ = 1, options.tries or 1 do
+            direct, size = record(server.port, form, commands, options.prepare)
+            through, through_size = record(port, form, commands, options.prepare, last)
+            if transcripts.digest(direct) == transcripts.digest(through, size) then
+              break
+            end
+          end
+          assert.equal(transcripts.digest(direct), transcripts.digest(through, size), form.name)
+          return through, through_size
+        end
+        local through, through_size = twins(proxy.port)
+        assert.equal(size, through_size)
         os.remove(through)
         if not options.writes then
-          through = record(proxy.read_only_port, form, commands, options.prepare, refused)
-          assert.equal(expected, transcripts.digest(through, size), "read-only port, " .. form.name)
+          through = twins(proxy.read_only_port, refused)
           ends_with_refusal(through, size)
           os.remove(through)
         end
@@ -223,7 +235,7 @@ for _, server in ipairs(servers.all()) do
             cursor, fetch(statement, 1), QUERY .. "SELECT 'meanwhile'", fetch(statement, 1),
             STMT_CLOSE .. statement, fetch(statement, 1), PING,
           }
-        end, { prepare = "SELECT n, REPEAT('x', n) FROM test.numbers ORDER BY n" })
+        end, { prepare = "SELECT n, REPEAT('x', n) FROM test.numbers ORDER BY n", tries = 50 }) -- MariaDB's errors vary
         local _, errors = transcripts.tail(path, 0):gsub("#HY000", "")
         assert.equal(3, errors) -- after the last row, after the reset, after the close
       end)
