@@ -1,4 +1,4 @@
--- Scripts of some hundred lines, written as people wrote them from 2007 to 2010: what their clients see. The scripts are
+-- Scripts in the style of 2007 to 2010, a few hundred lines each, and what clients see of them.
 -- in scripts/; old_scripts_soak_spec.lua puts them under load.
 
 local uv = require "luv"
