@@ -1,5 +1,5 @@
 -- Scripts in the style of 2007 to 2010, a few hundred lines each, and what clients see of them.
--- in scripts/; old_scripts_soak_spec.lua puts them under load.
+-- They are in scripts/.
 
 local uv = require "luv"
 
