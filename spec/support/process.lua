@@ -188,13 +188,19 @@ function M.run(program, args, options)
   return code, output, errors
 end
 
---- A TCP port of 127.0.0.1 that nobody listens on.
+math.randomseed((uv.hrtime() + uv.os_getpid() * 7919) % 2 ^ 31)
+
+--- A TCP port of 127.0.0.1 that nobody listens on. Not one of those that the kernel gives to clients, of whom some
+--- specs have thousands.
 function M.free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  socket:close()
-  uv.run("nowait")
+  local port, free
+  repeat
+    port = math.random(12000, 31999)
+    local socket = uv.new_tcp()
+    free = socket:bind("127.0.0.1", port) == 0 and socket:listen(1, function() end) == 0
+    socket:close()
+    uv.run("nowait")
+  until free
   return port
 end
 
