@@ -318,26 +318,6 @@ static int mask_capabilities(lua_State *L) {
 
 /* --- login: "Protocol::HandshakeResponse41" ---------------------------------------------------------------- */
 
-/* CLIENT_CONNECT_ATTRS, as a table at "attributes". */
-static void read_attributes(lua_State *L, struct cursor *c) {
-  uint64_t length = cursor_lenenc(c);
-  const uint8_t *bytes = cursor_bytes(c, length);
-  if (!bytes) return;
-  struct cursor pairs = cursor_over(bytes, length);
-  lua_newtable(L);
-  while (cursor_left(&pairs) && !pairs.failed) {
-    uint64_t name_length = cursor_lenenc(&pairs);
-    const uint8_t *name = cursor_bytes(&pairs, name_length);
-    uint64_t value_length = cursor_lenenc(&pairs);
-    const uint8_t *value = cursor_bytes(&pairs, value_length);
-    if (pairs.failed) break;
-    lua_pushlstring(L, (const char *)name, name_length);
-    lua_pushlstring(L, (const char *)value, value_length);
-    lua_rawset(L, -3);
-  }
-  lua_setfield(L, -2, "attributes");
-}
-
 static void read_login_41(lua_State *L, struct cursor *c, uint32_t flags) {
   size_t length;
   const uint8_t *username = cursor_string_nul(c, &length);
@@ -363,7 +343,7 @@ static void read_login_41(lua_State *L, struct cursor *c, uint32_t flags) {
     const uint8_t *plugin = cursor_string_nul(c, &length);
     set_string(L, "auth_plugin_name", plugin, length);
   }
-  if (flags & CLIENT_CONNECT_ATTRS && cursor_left(c)) read_attributes(L, c);
+  if (flags & CLIENT_CONNECT_ATTRS && cursor_left(c)) proto_read_attributes(L, c);
 }
 
 /* from_response_packet(payload, server_capabilities): capabilities, extended_capabilities, server_capabilities,
@@ -397,7 +377,7 @@ static int from_response_packet(lua_State *L) {
   return c.failed ? malformed(L, "response") : 1;
 }
 
-/* The keys of from_response_packet but for the attributes; the flags say what is in the packet. */
+/* The keys of from_response_packet; the flags say what is in the packet. */
 static int to_response_packet(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   const uint32_t usual = CLIENT_PROTOCOL_41 | CLIENT_SECURE_CONNECTION;
@@ -408,8 +388,11 @@ static int to_response_packet(lua_State *L) {
   const char *response = get_string(L, "response", "", &response_length);
   const char *database = get_string(L, "database", "", &database_length);
   const char *plugin = get_string(L, "auth_plugin_name", "", &plugin_length);
+  size_t attributes_length = 0;
+  const char *attributes = proto_attributes_block(L, &attributes_length);
   bool with_database = server & CLIENT_CONNECT_WITH_DB && database_length;
-  flags &= ~(CLIENT_CONNECT_WITH_DB | CLIENT_CONNECT_ATTRS);
+  flags &= ~CLIENT_CONNECT_WITH_DB;
+  if (!attributes) flags &= ~CLIENT_CONNECT_ATTRS;
   if (with_database) flags |= CLIENT_CONNECT_WITH_DB;
   uint32_t both = server & flags;
   bool lenenc = both & CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA;
@@ -430,6 +413,10 @@ static int to_response_packet(lua_State *L) {
   if (!lenenc && !(both & CLIENT_SECURE_CONNECTION)) luaL_addchar(&b, '\0');
   if (with_database) add_string_nul(&b, database, database_length);
   if (both & CLIENT_PLUGIN_AUTH) add_string_nul(&b, plugin, plugin_length);
+  if (both & CLIENT_CONNECT_ATTRS) {
+    add_lenenc(&b, attributes_length);
+    luaL_addlstring(&b, attributes, attributes_length);
+  }
   luaL_pushresult(&b);
   return 1;
 }

@@ -12,6 +12,12 @@ extern const luaL_Reg proto_change_user_functions[];
 extern const luaL_Reg proto_stmt_functions[];
 extern const luaL_Reg proto_masterinfo_functions[];
 
+/* Connection attributes: reads them into a table at "attributes" of the table on the top of the stack; a wrong length
+ * fails the cursor. And those at "attributes" of the table at index 1 as they are on the wire, without the length
+ * before them: NULL if there is no such table. They stay on the stack. */
+void proto_read_attributes(lua_State *L, struct cursor *c);
+const char *proto_attributes_block(lua_State *L, size_t *length);
+
 static inline struct cursor check_payload(lua_State *L) {
   size_t length;
   const char *payload = luaL_checklstring(L, 1, &length);

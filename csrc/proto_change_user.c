@@ -24,7 +24,9 @@ static int from_change_user_packet(lua_State *L) {
   return 1;
 }
 
-/* The same keys; a missing auth_plugin_name is left out, as CLIENT_PLUGIN_AUTH was not negotiated then. */
+/* The same keys, and attributes: a table of strings by their names. What auth_plugin_name or attributes is missing is
+ * left out, as CLIENT_PLUGIN_AUTH or CLIENT_CONNECT_ATTRS was not negotiated then; where it was, the server refuses a
+ * packet without, so an empty table is another thing than none. */
 static int to_change_user_packet(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   size_t user_length, response_length, database_length, plugin_length;
@@ -32,6 +34,8 @@ static int to_change_user_packet(lua_State *L) {
   const char *response = get_string(L, "response", "", &response_length);
   const char *database = get_string(L, "database", "", &database_length);
   const char *plugin = get_string(L, "auth_plugin_name", "", &plugin_length);
+  size_t attributes_length = 0;
+  const char *attributes = proto_attributes_block(L, &attributes_length);
   uint64_t charset = get_number(L, "charset", 8);
   if (response_length > 255) return luaL_error(L, ".response has to be of 255 bytes at most");
   luaL_Buffer b;
@@ -43,6 +47,10 @@ static int to_change_user_packet(lua_State *L) {
   add_string_nul(&b, database, database_length);
   add_uint(&b, charset, 2);
   if (plugin_length) add_string_nul(&b, plugin, plugin_length);
+  if (attributes) {
+    add_lenenc(&b, attributes_length);
+    luaL_addlstring(&b, attributes, attributes_length);
+  }
   luaL_pushresult(&b);
   return 1;
 }

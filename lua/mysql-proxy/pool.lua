@@ -97,53 +97,106 @@ function M.release(session)
   return server.backend.pool:add(server)
 end
 
---- An idle connection for a session. Before the login it may be anybody's, as it is logged in anew; after that it must
---- be one of the client's user, who has negotiated what the client has.
----@return Server|nil
-function M.take(backend, session, before_login)
-  local list
-  if before_login then
-    list = backend.pool:list_for("")
-  else
-    list = backend.pool.lists[session.login.username or ""]
+local PLUGIN_AUTH, CONNECT_ATTRS = proto.capabilities.CLIENT_PLUGIN_AUTH, proto.capabilities.CLIENT_CONNECT_ATTRS
+
+--- Whether a flag is set.
+---@param flags number
+---@param flag number a power of 2
+function M.has(flags, flag)
+  return flags % (2 * flag) >= flag
+end
+local has = M.has
+
+-- Which idle connections a client can get on with: it has to speak as was agreed upon there. If it is not logged in
+-- anew, as `unchanged` says, its login has to have named the same character set, too: results would come in another
+-- client's. What clients have set since then (SET NAMES, the schema, variables) is left to the script, as ever.
+local function suitable(session, unchanged)
+  local login = session.login
+  local wanted, all = stream.negotiated(session.greeted, login)
+  return function(server)
+    return server.capabilities == wanted
+      and (has(server.all_capabilities, PLUGIN_AUTH) or not has(all, PLUGIN_AUTH))
+      and (not unchanged or server.charset == login.charset)
   end
-  local wanted = not before_login and stream.negotiated(session.greeted, session.login)
+end
+
+local function anyone()
+  return true
+end
+
+local function take_first(list, suits)
   for index, server in ipairs(list or {}) do
-    if not wanted or server.capabilities == wanted then
-      table.remove(list, index)
-      return server
+    if suits(server) then
+      return table.remove(list, index)
     end
   end
 end
 
-local ALL_FLAGS = 2 ^ 32 - 1
-
---- What the greeting of an idle connection may not offer: it has been agreed upon once for all.
-function M.not_negotiated(server)
-  return ALL_FLAGS - server.all_capabilities % 2 ^ 32
+--- An idle connection for a session. Before the login it may be anybody's, as it is logged in anew; after that it is
+--- one of the client's user.
+---@return Server|nil
+function M.take(backend, session, before_login)
+  if before_login then
+    return take_first(backend.pool:list_for(""), anyone)
+  end
+  return take_first(backend.pool.lists[session.login.username or ""], suitable(session, true))
 end
 
 local SERVER_OK = { server_status = 2 }
 local ACCESS_DENIED = { errcode = 1045, sqlstate = "28000", errmsg = "(proxy-pool) login failed" }
+local RESPONSE_LIMIT = 255 -- of COM_CHANGE_USER
 
---- A client logs in over an idle connection, whose greeting it has got.
-function M.log_in(session, sequence)
-  local server, login = session.server, session.login
-  if session.proxy.pool_no_change_user then
-    local known = server.username == (login.username or "") and server.scrambled_password == (login.response or "")
-    session.client:send(known and proto.to_ok_packet(SERVER_OK) or proto.to_err_packet(ACCESS_DENIED), sequence + 1)
-    if known then
-      return session:begin_queries()
-    end
-    return session:close("another password than that of the idle connection")
-  end
-  session.sequence_shift = sequence -- the server counts from its command on, the client from its login
-  server.stream:timeout(session.proxy.login_timeout)
-  server.stream:read_packets(session.proxy.login_packet_limit)
+-- Source: "COM_CHANGE_USER". What it ends with was agreed upon when the connection was made.
+local function change_user(session, login, sequence)
+  local server = session.server
+  local flags = server.all_capabilities
+  session:await_auth_result(sequence) -- the server counts from its command on, the client from its login
   server.stream:send(proto.to_change_user_packet {
-    username = login.username, response = login.response, database = login.database,
-    charset = login.charset % 256, auth_plugin_name = login.auth_plugin_name,
+    username = login.username, response = login.response, database = login.database, charset = login.charset,
+    auth_plugin_name = has(flags, PLUGIN_AUTH) and (login.auth_plugin_name or "mysql_native_password") or nil,
+    attributes = has(flags, CONNECT_ATTRS) and (login.attributes or {}) or nil,
   }, 0)
+end
+
+-- --proxy-pool-no-change-user
+local function compare_login(session, login, sequence)
+  local server = session.server
+  local known = server.username == (login.username or "") and server.scrambled_password == (login.response or "")
+  session.client:send(known and proto.to_ok_packet(SERVER_OK) or proto.to_err_packet(ACCESS_DENIED), sequence + 1)
+  if known then
+    return session:begin_queries()
+  end
+  return session:close("another password than that of the idle connection")
+end
+
+--- A client's login for a server whose challenge it has not seen: by a plugin that no account has. The server asks for
+--- the right one then, with its own challenge (AuthSwitchRequest).
+function M.login_to_be_asked(login)
+  return setmetatable({ response = "", auth_plugin_name = "mysql_proxy_asks_again" }, { __index = login })
+end
+
+--- A client logs in over an idle connection, whose greeting it has got. If it cannot get on with that one, another of
+--- the backend takes its place, idle or new.
+function M.log_in(session, sequence)
+  local login, backend, unchanged = session.login, session.backend, session.proxy.pool_no_change_user
+  local suits = suitable(session, unchanged)
+  local fits = suits(session.server) and (not unchanged or session.server.response_checked)
+  if fits and unchanged then
+    return compare_login(session, login, sequence)
+  elseif fits and #(login.response or "") <= RESPONSE_LIMIT then
+    return change_user(session, login, sequence)
+  elseif not has(login.capabilities, PLUGIN_AUTH) then
+    return session:cannot_ask_again()
+  end
+  local other = fits and session.server or not unchanged and take_first(backend.pool:list_for(""), suits)
+  if not other then
+    M.release(session)
+    return session:connect_again(backend)
+  elseif other ~= session.server then
+    M.release(session)
+    session:use_server(other)
+  end
+  return change_user(session, M.login_to_be_asked(login), sequence)
 end
 
 return M

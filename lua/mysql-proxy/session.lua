@@ -27,9 +27,12 @@ Session.__index = Session
 ---@field backend Backend
 ---@field greeting string its greeting's payload
 ---@field challenge table its greeting decoded
----@field capabilities number what client and server have negotiated
+---@field capabilities number what client and server have negotiated for the time after the login
+---@field all_capabilities number and for the login
 ---@field username string|nil who is logged in
----@field scrambled_password string|nil
+---@field scrambled_password string|nil what its client sent as the response to the challenge
+---@field response_checked boolean it was that by which the server has let it in
+---@field charset integer|nil the character set that its login named
 ---@field default_db string|nil
 
 -- What each state does with a packet that comes from the client or from the server. A packet from a side that is not
@@ -38,6 +41,7 @@ local states = {
   connect_server = {},
   read_handshake = { server = "take_greeting" },
   read_auth = { client = "take_handshake_response" },
+  connect_again = { server = "take_second_greeting" }, -- in the midst of a login, as no idle connection suits
   read_auth_result = { server = "take_auth_result", client = "take_auth_data" },
   read_query = {}, -- the relay has the streams
   close = {},
@@ -48,7 +52,9 @@ local MASKED = proto.capabilities.CLIENT_COMPRESS
   + proto.capabilities.CLIENT_SSL
   + proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM
 
-local OK, ERR = 0x00, 0xff
+local PLUGIN_AUTH = proto.capabilities.CLIENT_PLUGIN_AUTH
+
+local OK, AUTH_SWITCH, ERR = 0x00, 0xfe, 0xff
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local STATUS_AUTOCOMMIT = 2
@@ -111,7 +117,7 @@ function Session:choose_backend(verdict)
   if verdict == SEND_RESULT then
     return self:greet_without_server()
   elseif verdict == IGNORE_RESULT and self.server then
-    return self:greet(self.server.greeting, self.server.challenge, pool.not_negotiated(self.server))
+    return self:greet(self.server.greeting, self.server.challenge, MASKED)
   end
   pool.release(self)
   local backend = self.proxy.backends:choose(self.port.backend_type, self.chosen)
@@ -121,13 +127,19 @@ function Session:choose_backend(verdict)
   end
   self:attach(backend)
   self.client:timeout(0) -- it has to wait, however long
+  return self:connect("read_handshake")
+end
+
+-- Connects to the session's backend, whose greeting is taken in the state `next`.
+function Session:connect(next)
+  local backend = self.backend
   local attempt = connect.begin(backend, self.proxy.connect_timeout, self.proxy.log, function(server, message)
     self.attempt = nil
     if not server then
       return self:backend_failed(message)
     end
     self.server = { stream = server, backend = backend }
-    self.state = "read_handshake"
+    self.state = next
     server:owner(self)
     server:timeout(self.proxy.connect_timeout)
     server:read_packets(self.proxy.login_packet_limit)
@@ -141,7 +153,9 @@ function Session:backend_failed(message)
   local log, name = self.proxy.log, self.backend.address
   if message:find("^E[MN]FILE") then -- the proxy's own limit, for which no server is to blame
     log:critical(("connect(%s) failed: %s"):format(name, message))
-    return self:refuse(0, { errcode = 1040, errmsg = "Too many connections", protocol_41 = false })
+    return self:refuse(self:error_sequence(), {
+      errcode = 1040, errmsg = "Too many connections", protocol_41 = self.login ~= nil,
+    })
   end
   if message == "timed out" then
     log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
@@ -150,6 +164,11 @@ function Session:backend_failed(message)
   log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message))
   log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name))
   self.backend:mark_down()
+  if self.login then -- it has been told that this is the server
+    return self:refuse(self:error_sequence(), {
+      errcode = 1105, sqlstate = "HY000", errmsg = ("(proxy) cannot connect to %s"):format(name),
+    })
+  end
   self:detach()
   return self:connect_server()
 end
@@ -188,12 +207,18 @@ function Session:use_backend(index)
     pool.release(self)
   end
   if idle then
-    self.server = idle
-    self:attach(backend)
-    idle.stream:owner(self)
-    if self.relay then
-      self.relay:attach(idle.stream)
-    end
+    self:use_server(idle)
+  end
+end
+
+--- Takes over an idle connection.
+---@param server Server
+function Session:use_server(server)
+  self.server = server
+  self:attach(server.backend)
+  server.stream:owner(self)
+  if self.relay then
+    self.relay:attach(server.stream)
   end
 end
 
@@ -212,19 +237,29 @@ function Session:on_packet(from, payload, sequence)
   return self[take](self, payload, sequence)
 end
 
-function Session:take_greeting(payload, sequence)
+-- Keeps a server's greeting; false if it is none, which the client is told in a packet of that number.
+function Session:keep_greeting(payload, sequence)
   self.backend:mark_up()
   if payload:byte() == ERR then
     self.client:send(payload, sequence)
-    return self:close("the server refused the connection")
+    self:close("the server refused the connection")
+    return false
   end
   local ok, challenge = pcall(proto.from_challenge_packet, payload)
   if not ok then
     self:log("critical", "the server's greeting cannot be decoded: " .. challenge)
-    return self:refuse(0, { errcode = 1105, errmsg = "(proxy) the server's greeting is not one of MySQL" })
+    self:refuse(sequence, { errcode = 1105, errmsg = "(proxy) the server's greeting is not one of MySQL" })
+    return false
   end
   self.server.greeting, self.server.challenge = payload, challenge
   self.server.stream:timeout(self.proxy.login_timeout)
+  return true
+end
+
+function Session:take_greeting(payload)
+  if not self:keep_greeting(payload, 0) then
+    return
+  end
   return self:ask("read_handshake", self.view and self.proxy.scripting.handshake(self), self.pass_greeting)
 end
 
@@ -296,11 +331,49 @@ function Session:pass_handshake_response(verdict)
     self.client:send(proto.to_ok_packet { server_status = STATUS_AUTOCOMMIT }, sequence + 1)
     return self:begin_queries()
   end
-  self.state, self.sequence_shift = "read_auth_result", 0
   if self.server.username then -- an idle connection
     return pool.log_in(self, sequence)
   end
+  self:await_auth_result(0)
   self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.first_query(self) or packet, sequence)
+end
+
+--- The server is about to get a login.
+---@param shift integer so much higher are the numbers of the client's packets
+function Session:await_auth_result(shift)
+  self.state, self.sequence_shift, self.switched = "read_auth_result", shift, false
+  self.server.stream:timeout(self.proxy.login_timeout)
+  self.server.stream:read_packets(self.proxy.login_packet_limit)
+end
+
+--- Has a new connection to the backend take the place of the idle one that has greeted the client.
+function Session:connect_again(backend)
+  self:attach(backend)
+  self.state = "connect_again"
+  return self:connect("connect_again")
+end
+
+function Session:take_second_greeting(payload)
+  if not self:keep_greeting(payload, self:error_sequence()) then
+    return
+  end
+  local challenge, login = self.server.challenge, self.login
+  if stream.negotiated(challenge, login) ~= stream.negotiated(self.greeted, login) then
+    return self:refuse(self:error_sequence(), {
+      errcode = 1105, sqlstate = "HY000", errmsg = "(proxy) the server is not what it was, connect again",
+    })
+  end
+  self:await_auth_result(0)
+  self.server.stream:send(proto.to_response_packet(setmetatable({ server_capabilities = challenge.capabilities },
+    { __index = pool.login_to_be_asked(login) })), self.login_sequence)
+end
+
+--- The client's response is for another challenge or plugin, and it cannot be asked again.
+function Session:cannot_ask_again()
+  return self:refuse(self:error_sequence(), {
+    errcode = 1251, sqlstate = "08004",
+    errmsg = "Client does not support authentication protocol requested by server; consider upgrading MySQL client",
+  })
 end
 
 --- Who the server connection is logged in as, and what the client believes.
@@ -309,15 +382,23 @@ end
 function Session:logged_in(login, client)
   local server = self.server
   server.username, server.scrambled_password = login.username or "", login.response or ""
-  server.default_db = login.database or ""
+  server.default_db, server.charset = login.database or "", login.charset
+  server.response_checked = false
   if client then
     self.login.username, self.login.response = login.username, login.response
+    self.login.charset = login.charset
     self.client_db = login.database or ""
   end
 end
 
 function Session:take_auth_result(payload, sequence)
+  local kind = payload:byte()
+  self.switched = self.switched or kind == AUTH_SWITCH
+  if kind == AUTH_SWITCH and #payload > 1 and not pool.has(self.login.capabilities, PLUGIN_AUTH) then
+    return self:cannot_ask_again()
+  end
   self:logged_in(self.login, true)
+  self.server.response_checked = kind == OK and not self.switched
   self.auth_result, self.auth_sequence = payload, (sequence + self.sequence_shift) % 256
   return self:ask("read_auth_result", self.view and { packet = payload }, self.pass_auth_result)
 end

@@ -16,6 +16,23 @@ describe("mysql.proto and COM_CHANGE_USER", function()
     assert.equal("\17\0\0\0\8\0", proto.to_change_user_packet({}))
   end)
 
+  it("ends with the connection attributes, if there are any", function()
+    local fields = { username = "user", auth_plugin_name = "plugin", attributes = {} }
+    local bare = "\17user\0\0\0\8\0plugin\0"
+    assert.equal(bare .. "\0", proto.to_change_user_packet(fields))
+    fields.attributes = { _os = "Linux" }
+    assert.equal(bare .. "\10\3_os\5Linux", proto.to_change_user_packet(fields))
+    fields.attributes = { name = ("x"):rep(70000) }
+    assert.equal(bare .. "\253\121\17\1\4name\253\112\17\1" .. ("x"):rep(70000),
+      proto.to_change_user_packet(fields))
+    for _, wrong in ipairs { "text", { 1 }, { name = 1 } } do
+      fields.attributes = wrong
+      assert.has_error(function()
+        proto.to_change_user_packet(fields)
+      end)
+    end
+  end)
+
   it("refuses what is cut short, or no such command", function()
     for length = 0, 10 do
       assert.has_error(function()

@@ -419,6 +419,11 @@ describe("mysql.proto", function()
             auth_plugin_name = flags >= FLAGS.CLIENT_PLUGIN_AUTH and "plugin" or nil,
           }
           assert.same(login, proto.from_response_packet(proto.to_response_packet(login), ALL))
+          login.capabilities = login.capabilities + FLAGS.CLIENT_CONNECT_ATTRS
+          login.attributes = { _os = "Linux", [("n"):rep(length)] = ("v"):rep(300), empty = "" }
+          if flags >= FLAGS.CLIENT_PLUGIN_AUTH then
+            assert.same(login, proto.from_response_packet(proto.to_response_packet(login), ALL))
+          end
         end
       end
     end)

@@ -679,7 +679,7 @@ True
 other master
 other slave
 ((1,),) ((1,),)
-slave other slave
+master other slave
 ]], (pymysql(program):gsub("%[", "("):gsub("%]", ",)"):gsub(",,", ",")))
       end)
 

@@ -1,18 +1,24 @@
 -- Whom the pool of idle connections gives what: nobody may get on as somebody else.
 
+local uv = require "luv"
+
+local password = require "mysql.password"
 local process = require "spec.support.process"
+local proto = require "mysql.proto"
 local raw = require "spec.support.raw"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
--- `pool` shows how many are idle; `take` takes one.
+-- `pool` shows how many are idle; `take` takes one. Who quits leaves his connection open.
 local COMMANDS = [[
   local function say(text)
     proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = text }
     return proxy.PROXY_SEND_RESULT
   end
   function read_query(packet)
-    if packet == "\3pool" then
+    if packet:byte() == proxy.COM_QUIT then
+      return say("bye")
+    elseif packet == "\3pool" then
       return say(proxy.backends[1].idling_connections .. " idle, " .. proxy.backends[1].connected_clients .. " clients")
     elseif packet == "\3give" then
       proxy.connection.backend_ndx = 0
@@ -24,6 +30,17 @@ local COMMANDS = [[
   end
 ]]
 
+-- Each client who leaves puts his connection aside, and each who comes takes an idle one.
+local KEEPING = [[
+  function connect_server()
+    proxy.connection.backend_ndx = 1
+    return proxy.PROXY_IGNORE_RESULT
+  end
+  function disconnect_client()
+    proxy.connection.backend_ndx = 0
+    print("left")
+  end
+]]
 for _, server in ipairs(servers.all()) do
   describe("the pool in front of " .. server.name, function()
     local proxy, clients
@@ -49,6 +66,220 @@ for _, server in ipairs(servers.all()) do
       clients[#clients + 1] = client
       return client
     end
+
+    local function left()
+      return select(2, proxy.process:stdout():gsub("left\n", ""))
+    end
+
+    -- Does something that ends with a client's leaving, and waits until the pool has his connection.
+    local function visit(fn)
+      local before = left()
+      local result = fn()
+      assert.truthy(process.wait_until(function()
+        return left() > before
+      end, 5))
+      return result
+    end
+
+    -- The server's own command line client: what it says of its connection and itself, or its error.
+    local function cli(user, secret, ...)
+      local program, args = server:client()
+      for _, list in ipairs { { "-N", "-B" }, server.clear_text, server:login(proxy.port, user, secret), { ... },
+        { "-e", "SELECT CONNECTION_ID(), CURRENT_USER(), 1; SELECT @@collation_connection" } } do
+        for _, argument in ipairs(list) do
+          args[#args + 1] = argument
+        end
+      end
+      return visit(function()
+        local _, output, errors = process.run(program, args)
+        local id, account, collation = output:match("^(%d+)\t(%S+)\t1\n(%S+)\n$")
+        return { id = id, account = account, collation = collation, error = errors:match("ERROR %d+") }
+      end)
+    end
+
+    -- A client made by hand, for as long as it takes to ask for the connection's id.
+    local function by_hand()
+      return visit(function()
+        local client = login()
+        local id = client:ask("SELECT CONNECTION_ID()").rows[1][1]
+        client:send("\1")
+        client:close()
+        return id
+      end)
+    end
+
+    it("is logged in over by the server's own client, with and without a password", function()
+      proxy = scripted.start(server, COMMANDS .. KEEPING)
+      local user, secret = server.account.user, server.account.password
+      local first = cli(user, secret)
+      assert.equal(user .. "@%", first.account)
+      assert.same(first, cli(user, secret))
+      assert.same({ id = first.id, account = "nopass@%", collation = first.collation }, cli("nopass", ""))
+      assert.same({ id = first.id, account = "root@%", collation = first.collation }, cli())
+      server:sql("FLUSH PRIVILEGES") -- what caching_sha2_password has cached, too
+      assert.same(first, cli(user, secret))
+      assert.same(first, cli(user, secret))
+      local other = server.flavour == "mariadb" and "ed" or "sha256"
+      for _ = 1, 2 do
+        assert.same({ id = first.id, account = other .. "@%", collation = first.collation }, cli(other, "secret"))
+        assert.same(first, cli(user, secret))
+      end
+      local latin1 = cli(user, secret, "--default-character-set=latin1")
+      assert.same({ first.id, "latin1_swedish_ci" }, { latin1.id, latin1.collation })
+      assert.same(first, cli(user, secret))
+      assert.same({ error = "ERROR 1045" }, cli(user, "wrong"))
+      local next_one = cli(user, secret)
+      assert.is_true(tonumber(next_one.id) > tonumber(first.id)) -- the server has closed the other
+      assert.same(next_one, cli(user, secret))
+    end)
+
+    it("gives a client who wants to speak otherwise another connection", function()
+      proxy = scripted.start(server, COMMANDS .. KEEPING)
+      local user, secret = server.account.user, server.account.password
+      local plain = by_hand()
+      local first = cli(user, secret)
+      assert.equal(user .. "@%", first.account)
+      assert.is_true(tonumber(first.id) > tonumber(plain))
+      for _ = 1, 2 do -- both are idle, and neither client knows of that
+        assert.same(first, cli(user, secret))
+        assert.equal(plain, by_hand())
+        assert.same({ id = first.id, account = "nopass@%", collation = first.collation }, cli("nopass", ""))
+        assert.equal(plain, by_hand())
+      end
+      assert.same({ error = "ERROR 1045" }, cli(user, "wrong"))
+      assert.equal(plain, by_hand())
+      assert.same({ error = "ERROR 1045" }, cli("nobody", "wrong"))
+      assert.equal(plain, by_hand())
+      assert.equal("1 idle, 1 clients", visit(function()
+        local watcher, client = login(), login()
+        client:send("\1")
+        client:close()
+        return process.wait_until(function()
+          local said = watcher:ask("pool").errmsg
+          return said == "1 idle, 1 clients" and said
+        end, 5)
+      end))
+    end)
+
+    it("tells a client who cannot be asked again for his password", function()
+      proxy = scripted.start(server, COMMANDS .. KEEPING)
+      by_hand()
+      local old = raw.connect(proxy.port)
+      clients[#clients + 1] = old
+      local challenge = proto.from_challenge_packet(old:packet())
+      assert.equal(1251, visit(function()
+        old:send(proto.to_response_packet {
+          capabilities = proto.capabilities.CLIENT_PROTOCOL_41 + proto.capabilities.CLIENT_SECURE_CONNECTION,
+          server_capabilities = challenge.capabilities, charset = 45, username = "nopass",
+        }, 1)
+        local payload, sequence = old:packet()
+        assert.equal(2, sequence)
+        assert.truthy(old:wait_for_end())
+        return proto.from_err_packet(payload).errcode
+      end))
+      assert.truthy(by_hand())
+    end)
+
+    it("tells a client for whom no other connection can be made", function()
+      local listener, ends = uv.new_tcp(), {}
+      listener:bind("127.0.0.1", 0)
+      listener:listen(8, function() -- lets one connection through to the server, and closes
+        local client, upstream = uv.new_tcp(), uv.new_tcp()
+        ends = { client, upstream }
+        listener:accept(client)
+        listener:close()
+        upstream:connect("127.0.0.1", server.port, function()
+          for from, to in pairs { [client] = upstream, [upstream] = client } do
+            from:read_start(function(_, data)
+              if data and not to:is_closing() then
+                to:write(data)
+              end
+            end)
+          end
+        end)
+      end)
+      proxy = scripted.start({ "127.0.0.1:" .. listener:getsockname().port }, COMMANDS .. KEEPING)
+      local first = by_hand()
+      assert.same({ error = "ERROR 1105" }, cli(server.account.user, server.account.password))
+      assert.matches("%(critical%) connect%([^\n]* failed", proxy:log())
+      for _, stream in ipairs(ends) do
+        stream:close()
+      end
+      assert.truthy(first)
+    end)
+
+    it("takes no response for a password that the server has not checked", function()
+      proxy = scripted.start(server, COMMANDS .. KEEPING, { "--proxy-pool-no-change-user" })
+      local user, secret = server.account.user, server.account.password
+      local function say_nothing_first(answer)
+        local client = raw.connect(proxy.port)
+        clients[#clients + 1] = client
+        local challenge = proto.from_challenge_packet(client:packet())
+        local flags = proto.capabilities
+        client:send(proto.to_response_packet {
+          capabilities = flags.CLIENT_PROTOCOL_41 + flags.CLIENT_SECURE_CONNECTION + flags.CLIENT_PLUGIN_AUTH,
+          server_capabilities = challenge.capabilities, charset = 45, username = user,
+          auth_plugin_name = "no_such_plugin",
+        }, 1)
+        local payload, sequence = client:packet()
+        if payload:byte() == 0xfe then
+          local plugin, salt = payload:match("^\254(%Z+)%z(.*)")
+          client:send(answer and answer(plugin, salt:sub(1, 20)) or "", sequence + 1)
+          repeat
+            payload = client:packet()
+          until payload:byte() ~= 1
+        end
+        return client, payload:byte()
+      end
+      cli(user, secret) -- caching_sha2_password has cached it
+      proxy:stop()
+      proxy = scripted.start(server, COMMANDS .. KEEPING, { "--proxy-pool-no-change-user" })
+      local client, kind = say_nothing_first(function(plugin, salt)
+        return plugin == "mysql_native_password" and password.scramble(salt, password.hash(secret))
+          or password.sha256_scramble(salt, password.sha256(secret))
+      end)
+      assert.equal(0, kind)
+      visit(function()
+        client:send("\1")
+        client:close()
+      end)
+      client, kind = say_nothing_first()
+      assert.equal(0xff, kind)
+      assert.truthy(client:wait_for_end())
+      local first = cli(user, secret)
+      assert.equal(user .. "@%", first.account)
+    end)
+
+    it("lends a client who has logged in no connection of another character set", function()
+      start()
+      local function with(charset)
+        local client = raw.connect(proxy.port)
+        clients[#clients + 1] = client
+        client.charset = charset
+        return client:login("nopass")
+      end
+      local function collation(client)
+        return client:ask("SELECT @@collation_connection").rows[1][1]
+      end
+      local utf8, latin1 = with(45), with(8)
+      local of_utf8, of_latin1 = collation(utf8), collation(latin1)
+      assert.same({ "utf8mb4_general_ci", "latin1_swedish_ci" }, { of_utf8, of_latin1 })
+      latin1:ask("give")
+      utf8:ask("give")
+      assert.equal("nopass", utf8:ask("take").errmsg) -- the second, as it happens
+      assert.equal(of_utf8, collation(utf8))
+      assert.equal("nopass", latin1:ask("take").errmsg)
+      assert.equal(of_latin1, collation(latin1))
+      local id = latin1:ask("SELECT CONNECTION_ID()").rows[1][1]
+      latin1:ask("give")
+      utf8:ask("give")
+      server:sql("KILL " .. id)
+      assert.truthy(process.wait_until(function()
+        return utf8:ask("pool").errmsg == "1 idle, 0 clients"
+      end, 5))
+      assert.equal("nothing", latin1:ask("take").errmsg)
+      assert.equal("nopass", utf8:ask("take").errmsg)
+    end)
 
     it("lends a client who has logged in no connection of another user", function()
       server:sql("CREATE USER IF NOT EXISTS other@'%'")

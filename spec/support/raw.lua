@@ -107,7 +107,8 @@ function Raw:login(user, more)
       + FLAGS.CLIENT_PS_MULTI_RESULTS + FLAGS.CLIENT_LOCAL_FILES + (more or 0),
     server_capabilities = self.challenge.capabilities,
     extended_capabilities = self.extended_capabilities,
-    max_packet_size = 2 ^ 30, charset = 45, username = user, auth_plugin_name = self.challenge.auth_plugin_name,
+    max_packet_size = 2 ^ 30, charset = self.charset or 45, username = user,
+    auth_plugin_name = self.challenge.auth_plugin_name,
   }, 1)
   repeat
     local payload, sequence = self:packet()
