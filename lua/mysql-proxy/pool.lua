@@ -91,7 +91,7 @@ function M.release(session)
   if not open or not usable(session, server) then
     return server.stream:close()
   end
-  if session.state == "read_query" or session.state == "read_auth_result" then -- else it is as it was taken
+  if not server.capabilities then -- the next who logs in changes nothing of that
     server.capabilities, server.all_capabilities = stream.negotiated(session.greeted, session.login)
   end
   return server.backend.pool:add(server)

@@ -98,9 +98,13 @@ for _, server in ipairs(servers.all()) do
     end
 
     -- A client made by hand, for as long as it takes to ask for the connection's id.
-    local function by_hand()
+    local function by_hand(attributes)
       return visit(function()
-        local client = login()
+        local client = raw.connect(proxy.port)
+        client.attributes = attributes
+        client:login("nopass", attributes and proto.capabilities.CLIENT_CONNECT_ATTRS)
+        clients[#clients + 1] = client
+        assert.is_nil(client.refused)
         local id = client:ask("SELECT CONNECTION_ID()").rows[1][1]
         client:send("\1")
         client:close()
@@ -131,6 +135,15 @@ for _, server in ipairs(servers.all()) do
       local next_one = cli(user, secret)
       assert.is_true(tonumber(next_one.id) > tonumber(first.id)) -- the server has closed the other
       assert.same(next_one, cli(user, secret))
+    end)
+
+    it("is logged in over by clients with connection attributes and without", function()
+      proxy = scripted.start(server, COMMANDS .. KEEPING)
+      local first = by_hand({ _client_name = "hand" })
+      for _ = 1, 3 do
+        assert.equal(first, by_hand())
+      end
+      assert.equal(first, by_hand({ _client_name = "hand" }))
     end)
 
     it("gives a client who wants to speak otherwise another connection", function()

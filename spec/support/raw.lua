@@ -108,7 +108,7 @@ function Raw:login(user, more)
     server_capabilities = self.challenge.capabilities,
     extended_capabilities = self.extended_capabilities,
     max_packet_size = 2 ^ 30, charset = self.charset or 45, username = user,
-    auth_plugin_name = self.challenge.auth_plugin_name,
+    auth_plugin_name = self.challenge.auth_plugin_name, attributes = self.attributes,
   }, 1)
   repeat
     local payload, sequence = self:packet()
