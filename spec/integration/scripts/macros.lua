@@ -27,6 +27,7 @@
 local tokenizer = require("proxy.tokenizer")
 local commands  = require("proxy.commands")
 local proto     = require("mysql.proto")
+local sqltext   = require("sqltext") -- beside this file: --lua-path
 require("proxy.auto-config")
 
 assert(proxy.PROXY_VERSION >= 0x00501, "macros.lua needs at least mysql-proxy 0.5.1")
@@ -90,6 +91,9 @@ local function packet_of(sql)
   return string.char(proxy.COM_QUERY) .. sql
 end
 
+local split, quote, quote_name = sqltext.split, sqltext.quote, sqltext.quote_name
+local replace_variables = sqltext.replace_variables
+
 -- an answer as a table of our own: inj is gone after the hook
 local function copy_result(inj)
   local res = inj.resultset
@@ -114,65 +118,6 @@ local function copy_result(inj)
     end
   end
   return copy
-end
-
---- ------------------------------------------------------------------------------------------------------------------
--- SQL texts
---
-
-local function trim(text)
-  return (text:gsub("^%s+", ""):gsub("[%s;]+$", ""))
-end
-
--- splits at a separator that is not in quotes, braces or comments
-local function split(text, separator)
-  local parts, from, at, depth = {}, 1, 1, 0
-  while at <= #text do
-    local c = text:sub(at, at)
-    if c == "'" or c == '"' or c == "`" then
-      repeat
-        at = at + 1
-        if text:sub(at, at) == "\\" and c ~= "`" then
-          at = at + 2
-        end
-      until at > #text or text:sub(at, at) == c
-    elseif text:sub(at, at + 1) == "/*" then
-      at = (text:find("*/", at, true) or #text) + 1
-    elseif c == "(" then
-      depth = depth + 1
-    elseif c == ")" then
-      depth = depth - 1
-    elseif c == separator and depth == 0 then
-      parts[#parts + 1] = trim(text:sub(from, at - 1))
-      from = at + 1
-    end
-    at = at + 1
-  end
-  local rest = trim(text:sub(from))
-  if rest ~= "" then
-    parts[#parts + 1] = rest
-  end
-  return parts
-end
-
-local function quote(value)
-  if value == nil then
-    return "NULL"
-  elseif tostring(value):match("^%-?%d+$") or tostring(value):match("^%-?%d+%.%d+$") then
-    return tostring(value)
-  end
-  return "'" .. tostring(value):gsub("[\\']", "%0%0"):gsub("%z", "\\0") .. "'"
-end
-
-local function quote_name(name)
-  return "`" .. name:gsub("`", "``") .. "`"
-end
-
--- replaces $name and $1
-local function replace_variables(sql, values)
-  return (sql:gsub("%$([%w_]+)", function(name)
-    return values[name] or values[tonumber(name) or name]
-  end))
 end
 
 --- ------------------------------------------------------------------------------------------------------------------
@@ -208,48 +153,37 @@ end
 --- PIVOT
 
 local function parse_pivot(tokens)
-  local said, at = { table = {} }, 2
+  local said, at, last = { table = {} }, 2, #tokens
   local function text(ahead)
     return tokens[at + (ahead or 0)] and tokens[at + (ahead or 0)].text or ""
   end
   local function word(wanted)
     if text():upper() ~= wanted then
-      return nil, ("PIVOT: expected %s near '%s'"):format(wanted, text())
+      error({ ("PIVOT: expected %s near '%s'"):format(wanted, text()) })
     end
     at = at + 1
-    return true
   end
-  local ok, message
-  while at <= #tokens and text():upper() ~= "ROWS" do
+  while at <= last and text():upper() ~= "ROWS" do
     said.table[#said.table + 1] = tokens[at].token_name == "TK_LITERAL" and quote_name(text()) or text()
     at = at + 1
   end
   for _, part in ipairs({ "ROWS", "COLUMNS" }) do
-    ok, message = word(part)
-    if not ok then
-      return nil, message
-    end
+    word(part)
     said[part:lower()] = text()
     at = at + 1
   end
-  ok, message = word("VALUES")
-  if not ok then
-    return nil, message
-  elseif not tokens[at + 2] or tokens[at].token_name ~= "TK_FUNCTION" then
-    return nil, "PIVOT: expected FUNCTION(column) behind VALUES"
+  word("VALUES")
+  if not tokens[at + 3] or tokens[at].token_name ~= "TK_FUNCTION" then
+    error({ "PIVOT: expected FUNCTION(column) behind VALUES" })
   end
   said.func, said.value = text():upper(), text(2)
   at = at + 4
-  local last = #tokens
   if last >= at and tokens[last].text:upper() == "TOTALS" then
     said.totals, last = true, last - 1
   end
   said.where = ""
   if at <= last then
-    ok, message = word("WHERE")
-    if not ok then
-      return nil, message
-    end
+    word("WHERE")
     said.where = " WHERE " .. tokenizer.tokens_to_query(tokens, at, last)
   end
   said.table = table.concat(said.table)
@@ -261,7 +195,7 @@ local function add_totals(rows, columns)
   for c = 2, columns do
     totals[c] = 0
     for _, row in ipairs(rows) do
-      totals[c] = totals[c] + (row[c] or 0) -- strings become numbers
+      totals[c] = totals[c] + (tonumber(row[c]) or 0)
     end
   end
   rows[#rows + 1] = totals
@@ -278,7 +212,7 @@ local function pivot(said)
   local value, parts = said.value == "*" and "1" or quote_name(said.value), { quote_name(said.rows) }
   for _, row in ipairs(columns.rows) do
     parts[#parts + 1] = ("%s(CASE WHEN %s <=> %s THEN %s END) AS %s"):format(said.func, quote_name(said.columns),
-      row[1] and "'" .. row[1]:gsub("[\\']", "%0%0") .. "'" or "NULL", value, quote_name(row[1] or "(null)"))
+      quote(row[1], columns.fields[1].type), value, quote_name(row[1] or "(null)"))
   end
   parts[#parts + 1] = ("%s(%s) AS %s"):format(said.func, value, quote_name(said.func:lower()))
   local result = query(("SELECT %s%s GROUP BY 1 ORDER BY 1"):format(table.concat(parts, ", "), from))
@@ -320,7 +254,7 @@ local function foreach(source, body)
   for number, row in ipairs(values.rows) do
     local variables = {}
     for c = 1, #values.fields do
-      variables[c] = values.is_list and row[c] or quote(row[c])
+      variables[c] = values.is_list and row[c] or quote(row[c], values.fields[c].type)
       variables[values.fields[c].name] = variables[c]
     end
     local line = { number, row[1], 0, 0, nil }
@@ -553,9 +487,9 @@ end
 local statements = {}
 
 function statements.PIVOT(sql)
-  local said, message = parse_pivot(tokenizer.tokenize(sql))
-  if not said then
-    return send(error_response(message))
+  local ok, said = pcall(parse_pivot, tokenizer.tokenize(sql))
+  if not ok then
+    return send(error_response(type(said) == "table" and said[1] or said))
   end
   return start_job(pivot, said)
 end
@@ -609,10 +543,6 @@ end
 function read_query(packet)
   job, loop, trace = nil, nil, nil
   if packet:byte() ~= proxy.COM_QUERY then
-    if packet:byte() == proxy.COM_STMT_EXECUTE and config.history > 0 then
-      proxy.queries:append(WATCHED, packet)
-      return proxy.PROXY_SEND_QUERY
-    end
     return
   end
 
@@ -622,7 +552,7 @@ function read_query(packet)
     return r
   end
 
-  local sql = trim(cmd.query)
+  local sql = sqltext.trim(cmd.query)
   local handler = statements[(sql:match("^%a+") or ""):upper()]
   if handler then
     return handler(sql)
@@ -651,7 +581,7 @@ end
 results[TRACED] = trace_result
 
 results[WATCHED] = function(inj)
-  if config.history > 0 and inj.query:byte() == proxy.COM_QUERY then
+  if config.history > 0 then
     table.insert(history, { query = inj.query:sub(2), time = inj.response_time, rows = inj.resultset.row_count })
     while #history > config.history do
       table.remove(history, 1)

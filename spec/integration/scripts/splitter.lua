@@ -231,7 +231,7 @@ local LEAVES = words [[ GET_LOCK RELEASE_LOCK IS_FREE_LOCK IS_USED_LOCK RELEASE_
 local LEAVE_STATEMENT = words [[ SET CALL PREPARE EXECUTE DEALLOCATE HANDLER LOAD FLUSH DO KILL XA INSTALL SAVEPOINT ]]
 
 -- a SELECT with one of them is no plain read
-local NO_READ = words [[ TK_SQL_INTO TK_SQL_FOR TK_SQL_LOCK TK_SEMICOLON TK_COMMENT_MYSQL TK_ASSIGN ]]
+local NO_READ = words [[ TK_SQL_INTO TK_SQL_FOR TK_SQL_LOCK TK_COMMENT_MYSQL TK_ASSIGN ]]
 
 local function is_user_variable(token)
   return token.token_name == "TK_LITERAL" and token.text:sub(1, 1) == "@" and token.text:sub(1, 2) ~= "@@"
@@ -320,10 +320,10 @@ local function classify_query(text)
     if is_user_variable(token) or LEAVES[upper] then
       pending.dirty = upper
       return "master"
-    elseif where == "slave" and NO_READ[name] and not (name == "TK_SEMICOLON" and i == #tokens) then
-      if name == "TK_SEMICOLON" then
-        pending.dirty = "several statements"
-      end
+    elseif name == "TK_SEMICOLON" and i < #tokens then
+      pending.dirty = "several statements"
+      return "master"
+    elseif where == "slave" and NO_READ[name] then
       where = "master"
     elseif name == "TK_COMMENT" and upper:find("^%s*MASTER%s*$") then
       where = "master"
@@ -336,7 +336,7 @@ end
 
 local STAYS = {
   [proxy.COM_PING] = true, [proxy.COM_INIT_DB] = true, [proxy.COM_FIELD_LIST] = true, [proxy.COM_STATISTICS] = true,
-  [proxy.COM_SET_OPTION] = true, [COM_RESET_CONNECTION] = true, [proxy.COM_PROCESS_INFO] = true,
+  [COM_RESET_CONNECTION] = true, [proxy.COM_PROCESS_INFO] = true,
 }
 
 -- "master", "slave", or "same": the one where we are

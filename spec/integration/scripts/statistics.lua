@@ -24,6 +24,7 @@ local commands  = require("proxy.commands")
 local tokenizer = require("proxy.tokenizer")
 local parser    = require("proxy.parser")
 local proto     = require("mysql.proto")
+local virtual_tables = require("virtual_tables") -- beside this file: --lua-path
 require("proxy.auto-config")
 
 assert(proxy.PROXY_VERSION >= 0x00600, "statistics.lua needs at least mysql-proxy 0.6.0")
@@ -199,7 +200,7 @@ function forget.slow()
 end
 
 --- ------------------------------------------------------------------------------------------------------------------
--- a little SQL for them
+-- what clients ask for them
 --
 
 local function send_error(errmsg, errcode, sqlstate)
@@ -218,183 +219,12 @@ local function send_rows(fields, rows)
   return proxy.PROXY_SEND_RESULT
 end
 
-local function compare(a, b)
-  if type(a) == "number" and tonumber(b) then
-    b = tonumber(b)
-  else
-    a, b = tostring(a), tostring(b)
-  end
-  if a == b then return 0 end
-  return a < b and -1 or 1
-end
-
--- LIKE, with % and _
-local function like(text, pattern)
-  local wanted = string.gsub(pattern, ".", function(c)
-    if c == "%" then
-      return ".*"
-    elseif c == "_" then
-      return "."
-    elseif c:find("%W") then
-      return "%" .. c
-    end
-  end)
-  return tostring(text):lower():match("^" .. wanted:lower() .. "$") ~= nil
-end
-
-local operators = {
-  TK_EQ = function(a, b) return compare(a, b) == 0 end,
-  TK_NE = function(a, b) return compare(a, b) ~= 0 end,
-  TK_LT = function(a, b) return compare(a, b) < 0 end,
-  TK_GT = function(a, b) return compare(a, b) > 0 end,
-  TK_LE = function(a, b) return compare(a, b) <= 0 end,
-  TK_GE = function(a, b) return compare(a, b) >= 0 end,
-  TK_SQL_LIKE = function(a, b) return a ~= nil and like(a, b) end,
-}
-
--- reads tokens one after the other
-local function reader(tokens)
-  local list, at = {}, 1
-  for i = 1, #tokens do
-    local name = tokens[i]["token_name"]
-    if name ~= "TK_COMMENT" and name ~= "TK_SEMICOLON" then
-      list[#list + 1] = { name = name, text = tokens[i].text }
-    end
-  end
-  local self = {}
-  function self.peek()
-    return list[at] and list[at].name, list[at] and list[at].text
-  end
-  function self.next()
-    at = at + 1
-    return list[at - 1] and list[at - 1].text, list[at - 1] and list[at - 1].name
-  end
-  function self.accept(...)
-    for _, name in ipairs({ ... }) do
-      if list[at] and (list[at].name == name or list[at].text:upper() == name) then
-        at = at + 1
-        return list[at - 1].text
-      end
-    end
-  end
-  function self.expect(name)
-    return self.accept(name) or error({ "You have an error in your SQL syntax near '"
-      .. (list[at] and list[at].text or "") .. "'" })
-  end
-  function self.at_end()
-    return at > #list
-  end
-  return self
-end
-
-local function column_of(name, text)
-  for _, field in ipairs(schema[name]) do
-    if field.name == text:lower() then
-      return field
-    end
-  end
-  error({ ("Unknown column '%s' in 'field list'"):format(text), 1054, "42S22" })
-end
-
-local function parse_columns(r)
-  local columns = {}
-  repeat
-    if r.peek() == "TK_FUNCTION" and r.accept("COUNT") then
-      r.expect("TK_OBRACE")
-      r.expect("TK_STAR")
-      r.expect("TK_CBRACE")
-      columns.count = true
-    else
-      columns[#columns + 1] = r.next()
-    end
-  until not r.accept("TK_COMMA")
-  return columns
-end
-
-local function parse_select(r)
-  r.expect("TK_SQL_SELECT")
-  local said = { columns = parse_columns(r) }
-  r.expect("TK_SQL_FROM")
-  r.expect("STATS")
-  r.expect("TK_DOT")
-  said.table = (r.next() or ""):lower()
-  if not schema[said.table] then
-    error({ ("Table 'stats.%s' doesn't exist"):format(said.table), 1146, "42S02" })
-  end
-  if r.accept("TK_SQL_WHERE") then
-    said.where = column_of(said.table, r.next() or "").name
-    local _, operator = r.next()
-    said.operator = operators[operator] or error({ "this operator is not known" })
-    said.value = r.next() or ""
-  end
-  if r.accept("TK_SQL_ORDER") then
-    r.expect("TK_SQL_BY")
-    said.order = column_of(said.table, r.next() or "").name
-    said.descending = r.accept("TK_SQL_DESC") ~= nil
-    r.accept("TK_SQL_ASC")
-  end
-  if r.accept("TK_SQL_LIMIT") then
-    said.offset, said.limit = 0, tonumber((r.expect("TK_INTEGER")))
-    if r.accept("TK_COMMA") then
-      said.offset, said.limit = said.limit, tonumber((r.expect("TK_INTEGER")))
-    end
-  end
-  if not r.at_end() then
-    r.expect("the end")
-  end
-  return said
-end
-
-local function evaluate(said)
-  local found = {}
-  for _, row in ipairs(contents[said.table]()) do
-    if not said.where or said.operator(row[said.where], said.value) then
-      found[#found + 1] = row
-    end
-  end
-  if said.columns.count then
-    return { { name = "COUNT(*)", type = NUMBER } }, { { #found } }
-  end
-  if said.order then
-    table.sort(found, function(a, b)
-      local difference = compare(a[said.order] or "", b[said.order] or "")
-      if said.descending then
-        return difference > 0
-      end
-      return difference < 0
-    end)
-  end
-  local fields = {}
-  for _, name in ipairs(said.columns) do
-    if name == "*" then
-      for _, field in ipairs(schema[said.table]) do
-        fields[#fields + 1] = field
-      end
-    else
-      fields[#fields + 1] = column_of(said.table, name)
-    end
-  end
-  local rows = {}
-  for i = 1 + (said.offset or 0), math.min(#found, (said.offset or 0) + (said.limit or #found)) do
-    local cells = {}
-    for c = 1, #fields do
-      cells[c] = found[i][fields[c].name]
-    end
-    rows[#rows + 1] = cells
-  end
-  return fields, rows
-end
-
 local function handle_select(tokens)
-  local ok, fields, rows = pcall(function()
-    return evaluate(parse_select(reader(tokens)))
-  end)
-  if ok then
-    return send_rows(fields, rows)
-  elseif type(fields) == "table" then
-    return send_error(fields[1], fields[2] or 1064, fields[3] or "42000")
+  local fields, rows = virtual_tables.query(tokens, "stats", schema, contents)
+  if not fields then
+    return send_error(unpack(rows))
   end
-  error(fields)
+  return send_rows(fields, rows)
 end
 
 local function handle_forget(name)
