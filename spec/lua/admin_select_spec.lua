@@ -115,8 +115,8 @@ describe("mysql-proxy.admin.select", function()
     it("has IN, BETWEEN, LIKE and IS", function()
       for condition, wanted in pairs {
         ["id IN (1, '4', 9)"] = "1 4", ["id NOT IN (1, 4)"] = "2 3", ["id NOT IN (1, NULL)"] = "",
-        
-        ["state IN ('UP')"] = "1 2", ["id BETWEEN 2 AND 3"] = "2 3", ["id NOT BETWEEN 2 AND 3"] = "1 4", ["id BETWEEN NULL AND 1"] = "",
+        ["state IN ('UP')"] = "1 2", ["id BETWEEN 2 AND 3"] = "2 3", ["id NOT BETWEEN 2 AND 3"] = "1 4",
+        ["id BETWEEN NULL AND 1"] = "",
         ["id NOT BETWEEN NULL AND 1"] = "2 3 4",
         ["address LIKE 'db%'"] = "1 2 3 4", ["address LIKE 'db_:3306'"] = "1 2 3", ["address LIKE '%\\_4'"] = "4",
         ["address LIKE '%|_4' ESCAPE '|'"] = "4", ["address NOT LIKE '%3306'"] = "4", ["address LIKE 'db'"] = "",
