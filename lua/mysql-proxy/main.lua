@@ -309,7 +309,7 @@ function main.run(argv)
     return 0
   end
 
-  for _, name in ipairs { "log_file", "pid_file", "proxy_lua_script" } do
+  for _, name in ipairs { "log_file", "pid_file", "proxy_lua_script", "proxy_lua_config_folder" } do
     settings[name] = absolute(settings[name])
   end
   local ok

@@ -54,6 +54,8 @@ local OPTIONS = {
     default = {}, default_help = "those of -b", help = "servers for reading only" },
   { group = "proxy", name = "proxy-lua-script", short = "s", kind = "text", value = "FILE",
     help = "call the hooks of this script" },
+  { group = "proxy", name = "proxy-lua-config-folder", kind = "text", value = "DIR",
+    help = "where clients may save scripts' options", default_help = "nowhere" },
   { group = "proxy", name = "proxy-pool-no-change-user", kind = "flag",
     help = "don't log in anew on a pooled connection" },
   { group = "proxy", name = "proxy-hook-timeout", kind = "seconds", value = "SEC", default = 60,

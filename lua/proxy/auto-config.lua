@@ -3,9 +3,12 @@
 --   proxy.global.config.rwsplit = proxy.global.config.rwsplit or { is_debug = false, min_idle_connections = 4 }
 --
 -- and a client says PROXY SHOW CONFIG, PROXY SET GLOBAL rwsplit.is_debug = true, PROXY SAVE CONFIG INTO "file" or
--- PROXY LOAD CONFIG FROM "file".
+-- PROXY LOAD CONFIG FROM "file". Whoever may send a statement may say so; the files that he can name are those of one
+-- folder, --proxy-lua-config-folder. A script that calls save and load itself names any file.
 
 local lpeg = require "lpeg"
+
+local config_file = require "mysql-proxy.scripting.config_file"
 
 local P, R, S, V = lpeg.P, lpeg.R, lpeg.S, lpeg.V
 local C, Cc, Ct, Cg = lpeg.C, lpeg.Cc, lpeg.Ct, lpeg.Cg
@@ -85,51 +88,21 @@ end
 
 -- A file --------------------------------------------------------------------------------------------------------------
 
--- A number as Lua reads it: in full, and those that are no digits too.
-local function number_text(n)
-  if n ~= n then
-    return "0/0"
-  elseif n == math.huge or n == -math.huge then
-    return n > 0 and "1/0" or "-1/0"
-  end
-  return ("%.17g"):format(n)
-end
-
-local WRITERS = {
-  boolean = tostring,
-  number = number_text,
-  string = function(text)
-    return ("%q"):format(text):gsub("\r", "\\r")
-  end,
-}
-
-local function key_text(key)
-  return ("[%s]"):format((WRITERS[type(key)](key)))
-end
-
 --- Writes the options that are strings, numbers and booleans into a file, one in a line.
 ---@return true|nil
 ---@return string|nil message
 function M.save(self, filename)
   filename = filename or self
-  local lines, current = { "return {" }, nil
-  each_option(function(module, key, option_value)
-    local write = WRITERS[type(option_value)]
-    if write and WRITERS[type(key)] and WRITERS[type(module)] then
-      if module ~= current then
-        lines[#lines + 1] = (current and "  },\n" or "") .. ("  %s = {"):format(key_text(module))
-        current = module
-      end
-      lines[#lines + 1] = ("    %s = %s,"):format(key_text(key), (write(option_value)))
-    end
+  local options = {}
+  each_option(function(module, key, value_of)
+    options[#options + 1] = { module = module, key = key, value = value_of }
   end)
-  lines[#lines + 1] = (current and "  },\n" or "") .. "}\n"
   local file, message = io.open(filename, "wb")
   if not file then
     return nil, message
   end
   local ok
-  ok, message = file:write(table.concat(lines, "\n"))
+  ok, message = file:write(config_file.write(options))
   local closed, close_message = file:close()
   if not ok or not closed then
     return nil, message or close_message
@@ -137,8 +110,7 @@ function M.save(self, filename)
   return true
 end
 
--- Runs a file, which gets nothing to work with: it is to return a table.
-local function run_file(filename)
+local function read_file(filename)
   local file, message = io.open(filename, "rb")
   if not file then
     return nil, message
@@ -146,21 +118,7 @@ local function run_file(filename)
   local text
   text, message = file:read("*a")
   file:close()
-  if not text then
-    return nil, message
-  elseif text:byte() == 27 then
-    return nil, filename .. ": not a text" -- compiled code could be made to crash the proxy
-  end
-  local chunk
-  chunk, message = loadstring(text, "@" .. filename)
-  if not chunk then
-    return nil, message
-  end
-  local ok, loaded = pcall(setfenv(chunk, {}))
-  if not ok then
-    return nil, tostring(loaded)
-  end
-  return loaded
+  return text, message
 end
 
 --- Takes the options of a file over: those that it does not have stay as they are.
@@ -168,16 +126,13 @@ end
 ---@return string|nil message
 function M.load(self, filename)
   filename = filename or self
-  local loaded, message = run_file(filename)
-  if message then
-    return nil, message
-  elseif type(loaded) ~= "table" then
-    return nil, ("%s: expected a table, got %s"):format(filename, type(loaded))
+  local text, message = read_file(filename)
+  local loaded
+  if text then
+    loaded, message = config_file.read(text, filename)
   end
-  for module, options in pairs(loaded) do
-    if type(options) ~= "table" then
-      return nil, ("%s: %s: expected a table, got %s"):format(filename, tostring(module), type(options))
-    end
+  if not loaded then
+    return nil, message
   end
   local config = options_of()
   for module, options in pairs(loaded) do
@@ -254,13 +209,33 @@ function statements.set_0_6(said)
   return answer_ok()
 end
 
-function statements.save(said)
-  return answer(M.save(said.filename))
+-- Where a file is that a client names: in the folder that the proxy's user has set aside, or nowhere.
+local function place_of(filename)
+  local meta = getmetatable(options_of())
+  local folder = type(meta) == "table" and meta.folder
+  if not folder then
+    return nil, "(auto-config) files are only read and written in the folder that --proxy-lua-config-folder names"
+  end
+  local prefix = folder:gsub("/+$", "") .. "/"
+  local inside = filename:sub(1, #prefix) == prefix and filename:sub(#prefix + 1) or filename
+  if not inside:find("^[%w_-][%w_.-]*$") then
+    return nil, ("(auto-config) %s is no plain name of a file in %s (--proxy-lua-config-folder)"):format(
+      filename, folder)
+  end
+  return prefix .. inside
 end
 
-function statements.load(said)
-  return answer(M.load(said.filename))
+local function with_file(use)
+  return function(said)
+    local place, message = place_of(said.filename)
+    if not place then
+      return answer_error(message)
+    end
+    return answer(use(place))
+  end
 end
+
+statements.save, statements.load = with_file(M.save), with_file(M.load)
 
 --- Answers a client's statement if it is one about options: proxy.global.config:handle(cmd), or handle(cmd).
 ---@param cmd table of proxy.commands.parse()

@@ -33,7 +33,7 @@ for _, server in ipairs(servers.all()) do
     end
 
     it("show its options, change them, save them and load them", function()
-      start [[
+      start([[
         local auto_config = require("proxy.auto-config")
         local commands = require("proxy.commands")
         proxy.global.config.rules_1 = proxy.global.config.rules_1 or { is_debug = false, limit = 4, name = "x" }
@@ -46,7 +46,7 @@ for _, server in ipairs(servers.all()) do
           end
           assert(auto_config.handle(cmd) == nil)
         end
-      ]]
+      ]], { "--proxy-lua-config-folder=" .. process.folder() })
       local shown = "rules_1\tis_debug\tfalse\tboolean\nrules_1\tlimit\t4\tnumber\nrules_1\tname\tx\tstring\n"
       assert.equal(shown, client "PROXY SHOW CONFIG")
       local path = process.path("config")
@@ -59,7 +59,10 @@ for _, server in ipairs(servers.all()) do
       assert.equal("", client(('PROXY LOAD CONFIG FROM "%s"'):format(path)))
       assert.equal(shown, client "PROXY SHOW CONFIG")
       assert.matches("ERROR 1105 %(07000%).*: option not know", (client "PROXY SET GLOBAL rules_1.more = 5"))
-      assert.matches("ERROR 1105 %(07000%).*: /no/such: No such file", (client 'PROXY LOAD CONFIG FROM "/no/such"'))
+      assert.matches("ERROR 1105 %(07000%).*/none: No such file", (client 'PROXY LOAD CONFIG FROM "none"'))
+      for _, statement in ipairs { 'PROXY LOAD CONFIG FROM "/etc/passwd"', 'PROXY SAVE CONFIG INTO "../x"' } do
+        assert.matches("ERROR 1105 %(07000%).*is no plain name of a file", (client(statement)))
+      end
       assert.equal("1\n", client "SELECT 1")
     end)
 
@@ -175,8 +178,11 @@ for _, server in ipairs(servers.all()) do
     it("are there by the names of their day", function()
       start [[
         require("glib2") require("posix") require("lfs") require("lpeg")
+        local stats = require("chassis").get_stats()
         local parts = { glib2.md5("abc"), posix.getpid(), posix.getpwuid(0).name, type(lfs.currentdir()),
-          tostring(lpeg.match(lpeg.P "a", "a")) }
+          tostring(lpeg.match(lpeg.P "a", "a")), stats.proxy.connected_clients, stats.proxy.backends,
+          tostring(stats.chassis.lua_mem_bytes > 1000), tostring(chassis.get_stats("proxy").idle_connections),
+          tostring(chassis.get_stats("admin")) }
         function read_query(packet)
           if packet:find("WHO") then
             proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = {
@@ -186,7 +192,8 @@ for _, server in ipairs(servers.all()) do
           end
         end
       ]]
-      assert.equal(("900150983cd24fb0d6963f7d28e17f72 %d root string 2\n"):format(proxy.pid), client "WHO")
+      assert.equal(("900150983cd24fb0d6963f7d28e17f72 %d root string 2 1 1 true 0 nil\n"):format(proxy.pid),
+        client "WHO")
     end)
   end)
 end

@@ -168,7 +168,8 @@ describe("mysql-proxy.options", function()
         "help", "help-all", "help-proxy", "help-admin", "version", "daemon", "pid-file", "user", "log-file",
         "log-level", "max-open-files", "max-connections", "shutdown-timeout", "proxy-address", "proxy-connect-timeout",
         "proxy-backend-addresses", "proxy-read-only-address", "proxy-read-only-backend-addresses",
-        "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-hook-timeout",
+        "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-lua-config-folder",
+        "proxy-hook-timeout",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")

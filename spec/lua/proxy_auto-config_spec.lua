@@ -15,6 +15,12 @@ describe("proxy.auto-config", function()
       rwsplit = { is_debug = false, min_idle_connections = 4, name = "first" },
       ["ro_2"] = { ["max_lag_2"] = 10, list = {} },
     }
+    setmetatable(config, { -- as the proxy makes it
+      folder = process.folder(),
+      __index = function(_, key)
+        return package.loaded["proxy.auto-config"][key]
+      end,
+    })
     rawset(_G, "proxy", {
       MYSQLD_PACKET_OK = OK, MYSQLD_PACKET_ERR = ERR, PROXY_SEND_RESULT = SEND_RESULT, MYSQL_TYPE_STRING = STRING,
       COM_QUERY = 3, global = { config = config },
@@ -268,21 +274,20 @@ describe("proxy.auto-config", function()
       lfs.mkdir(path)
       assert.matches("Is a directory", load().errmsg, 1, true)
       assert.matches("Is a directory", answer(('PROXY SAVE CONFIG INTO "%s"'):format(path)).errmsg, 1, true)
-      assert.matches("No such file or directory",
-        answer(('PROXY SAVE CONFIG INTO "%s/no/such"'):format(path)).errmsg, 1, true)
+      local _, message = config:save(path .. "/no/such")
+      assert.matches("No such file or directory", message, 1, true)
       if lfs.attributes("/dev/full") then
         config.rwsplit.long = ("x"):rep(100000)
-        assert.matches("No space left", answer('PROXY SAVE CONFIG INTO "/dev/full"').errmsg, 1, true)
+        getmetatable(config).folder = "/dev"
+        assert.matches("No space left", answer('PROXY SAVE CONFIG INTO "full"').errmsg, 1, true)
       end
     end)
 
     it("nothing of a file that is not right", function()
       for text, message in pairs {
-        ["return {"] = "expected", ["return 5"] = "expected a table, got number", [""] = "expected a table, got nil",
+        ["return {"] = ":1: expected return { module = { option = value } }", [""] = ":1: expected return {",
         ["return { rwsplit = { is_debug = true }, ro_2 = 5 }"] = "ro_2: expected a table, got number",
-        ["return nothing.x"] = "attempt to index global 'nothing'",
-        ["error()"] = "attempt to call global 'error'",
-        [string.dump(function() end)] = "not a text",
+        [string.dump(function() return { rwsplit = { is_debug = true } } end)] = ":1: expected return {",
       } do
         write(text)
         local response = load()
@@ -292,9 +297,66 @@ describe("proxy.auto-config", function()
       assert.is_false(config.rwsplit.is_debug)
     end)
 
-    it("without giving the file anything to work with", function()
-      write "os.remove('x') return {}"
-      assert.matches("attempt to index global 'os'", load().errmsg, 1, true)
+    it("without running it", function()
+      rawset(_G, "ran", nil)
+      for _, text in ipairs {
+        "ran = true return { rwsplit = { is_debug = true } }", "return { rwsplit = { is_debug = (ran = true) } }",
+        "return setmetatable({ rwsplit = { is_debug = true } }, {})", "while true do end return {}",
+        "return { rwsplit = { is_debug = true, name = ('x'):rep(1e9) } }",
+      } do
+        write(text)
+        assert.matches("expected return {", load().errmsg, 1, true)
+        assert.is_false(config.rwsplit.is_debug)
+      end
+      assert.is_nil(rawget(_G, "ran"))
+    end)
+  end)
+
+  describe("lets a client name", function()
+    local folder
+
+    before_each(function()
+      folder = process.path("folder")
+      lfs.mkdir(folder)
+      getmetatable(config).folder = folder
+    end)
+
+    it("files of one folder", function()
+      for _, name in ipairs { "options", "options.lua", "a-b_2", folder .. "/options" } do
+        config.rwsplit.name = name
+        assert.same({ type = OK, affected_rows = 0 }, answer(('PROXY SAVE CONFIG INTO "%s"'):format(name)))
+        config.rwsplit.name = "changed"
+        assert.same({ type = OK, affected_rows = 0 }, answer(('PROXY LOAD CONFIG FROM "%s"'):format(name)))
+        assert.equal(name, config.rwsplit.name)
+        assert.truthy(lfs.attributes(folder .. "/" .. name:match("[^/]*$")))
+      end
+      getmetatable(config).folder = folder .. "/"
+      assert.same({ type = OK, affected_rows = 0 }, answer(('PROXY LOAD CONFIG FROM "%s/options"'):format(folder)))
+    end)
+
+    it("no others", function()
+      for _, name in ipairs {
+        "/etc/passwd", "../options", "below/options", "..", ".", ".options", "", folder .. "/../options",
+        folder .. "x/options", folder .. "/", "a b", "options\0", "options\n",
+      } do
+        local text = ("(auto-config) %s is no plain name of a file in %s (--proxy-lua-config-folder)"):format(
+          name, folder)
+        refused(text, 'PROXY SAVE CONFIG INTO "' .. name .. '"')
+        refused(text, 'PROXY LOAD CONFIG FROM "' .. name .. '"')
+      end
+      for name in lfs.dir(folder) do
+        assert.matches("^%.%.?$", name)
+      end
+    end)
+
+    it("none if there is no such folder", function()
+      getmetatable(config).folder = nil
+      local text = "(auto-config) files are only read and written in the folder that --proxy-lua-config-folder names"
+      refused(text, 'PROXY SAVE CONFIG INTO "options"')
+      refused(text, 'PROXY LOAD CONFIG FROM "options"')
+      local path = process.path("config")
+      assert.is_true(config:save(path)) -- the script itself may
+      assert.is_true(config:load(path))
     end)
   end)
 end)

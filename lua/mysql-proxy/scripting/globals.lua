@@ -8,6 +8,8 @@ local logs = require "mysql-proxy.log"
 
 local M = {}
 
+local began = os.time()
+
 -- Modules that set a global of their last name part when they are required, as C modules did.
 local SETS_GLOBAL = {
   ["mysql.proto"] = "proto", ["mysql.password"] = "password", ["mysql.tokenizer"] = "tokenizer",
@@ -15,6 +17,22 @@ local SETS_GLOBAL = {
 }
 
 local COMPATIBLE = { "glib2", "posix" }
+
+-- What chassis.get_stats() tells.
+local function figures_of(proxy)
+  local idle, down = 0, 0
+  for _, backend in ipairs(proxy.backends) do
+    idle = idle + backend.pool:count()
+    down = down + (backend.state == constants.BACKEND_STATE_DOWN and 1 or 0)
+  end
+  return {
+    chassis = { lua_mem_bytes = math.floor(collectgarbage("count") * 1024), uptime = os.difftime(os.time(), began) },
+    proxy = {
+      connected_clients = proxy.session_count, backends = #proxy.backends, backends_down = down,
+      idle_connections = idle,
+    },
+  }
+end
 
 local installed = false
 
@@ -32,7 +50,13 @@ local function install(proxy)
   end
   package.preload.chassis = package.preload.chassis or function()
     local chassis = require("mysql-proxy.compatibility.chassis")
-    chassis.attach { log = proxy.log, shutdown = proxy.request_shutdown }
+    chassis.attach {
+      log = proxy.log,
+      shutdown = proxy.request_shutdown,
+      stats = function()
+        return figures_of(proxy)
+      end,
+    }
     return chassis
   end
   for _, name in ipairs(COMPATIBLE) do
@@ -56,12 +80,15 @@ local function install(proxy)
 end
 
 -- proxy.auto-config, once required, gives its methods to every proxy's configuration.
-local configs = {
-  __index = function(_, key)
-    local methods = package.loaded["proxy.auto-config"]
-    return type(methods) == "table" and methods[key] or nil
-  end,
-}
+local function config_of(proxy)
+  return setmetatable({}, {
+    folder = proxy.lua_config_folder, -- of the files that clients may name
+    __index = function(_, key)
+      local methods = package.loaded["proxy.auto-config"]
+      return type(methods) == "table" and methods[key] or nil
+    end,
+  })
+end
 
 -- proxy.log(level, ...): a line of the log, with the session that it is about.
 local function log_line(level, ...)
@@ -81,7 +108,7 @@ end
 local function shared_by(proxy)
   local face = backends.new(proxy.backends)
   local shared = setmetatable({ backends = face, servers = face, log = log_line }, { __index = constants })
-  shared.global = { backends = face, config = setmetatable({}, configs) }
+  shared.global = { backends = face, config = config_of(proxy) }
   return {
     __index = function(_, key)
       local value = shared[key]
