@@ -335,7 +335,7 @@ function Session:pass_handshake_response(verdict)
     return pool.log_in(self, sequence)
   end
   self:await_auth_result(0)
-  self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.first_query(self) or packet, sequence)
+  self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.login_packet(self) or packet, sequence)
 end
 
 --- The server is about to get a login.

@@ -1,4 +1,4 @@
--- A proxy with a script.
+-- A proxy with a script, or with one script after the other.
 
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
@@ -22,6 +22,72 @@ end
 --- Logs in at a proxy as a user without a password.
 function M.client(proxy, user, more)
   return raw.connect(proxy.port):login(user or "nopass", more)
+end
+
+local Series = {}
+Series.__index = Series
+
+--- A proxy that gets one script after the other: whoever connects after run() gets the new one.
+---@param backends table[]|table
+---@param options? string[]
+function M.series(backends, options)
+  return setmetatable({ proxy = M.start(backends, "", options), clients = {} }, Series)
+end
+
+--- The next script. What was printed and logged before does not count any more.
+function Series:run(text)
+  process.write_file(self.proxy.script, text)
+  self.printed, self.logged = #self.proxy.process:stdout(), #self.proxy:log()
+end
+
+function Series:stdout()
+  return self.proxy.process:stdout():sub(self.printed + 1)
+end
+
+function Series:log()
+  return self.proxy:log():sub(self.logged + 1)
+end
+
+local function wait_for(what, read, pattern, plain)
+  assert(process.wait_until(function()
+    return read():find(pattern, 1, plain)
+  end, 10), ("%s: %s is not in: %s"):format(what, pattern, read()))
+end
+
+--- Waits until the script has printed this.
+function Series:prints(pattern, plain)
+  wait_for("printed", function() return self:stdout() end, pattern, plain)
+end
+
+--- Waits until this is in the log.
+function Series:logs(pattern, plain)
+  wait_for("log", function() return self:log() end, pattern, plain)
+end
+
+--- Logs in; the client is gone after leave().
+function Series:login(user, more)
+  local client = M.client(self.proxy, user, more)
+  table.insert(self.clients, client)
+  return client
+end
+
+--- All clients go; returns the errors of hooks that the log has.
+function Series:leave()
+  for _, client in ipairs(self.clients) do
+    client:close()
+  end
+  self.clients = {}
+  local errors = {}
+  for line in self:log():gmatch("[^\n]+") do
+    if line:find("%(critical%) [^l]") or line:find("error in a callback", 1, true) then
+      errors[#errors + 1] = line:gsub("^.-%(critical%) ", "")
+    end
+  end
+  return errors
+end
+
+function Series:stop()
+  assert(self.proxy:stop() == 0, self.proxy:log())
 end
 
 return M

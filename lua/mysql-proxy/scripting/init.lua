@@ -3,6 +3,7 @@
 --   view          what it sees as `proxy`
 --   queue         proxy.queries (mysql-proxy.scripting.queries)
 
+local proto = require "mysql.proto"
 local stream = require "mysql.stream"
 
 local connection = require "mysql-proxy.scripting.connection"
@@ -88,11 +89,25 @@ function M.response(session, sequence)
   return packets, packets:sub(1 + HEADER_SIZE)
 end
 
---- The first command of the queue, nil if it is empty.
-function M.first_query(session)
+--- The login that the script has queued instead of the client's; nil if there is none. Who logs in is the script's to
+--- say, the protocol's features are agreed upon with the client.
+function M.login_packet(session)
   local item = queries.take(session.queue)
   queries.clear(session.queue)
-  return item and item.query
+  if not item then
+    return nil
+  end
+  local ok, login = pcall(proto.from_response_packet, item.query)
+  if not ok or not login.protocol_41 or login.ssl_request then
+    return item.query -- whatever it is, the server will say
+  end
+  local client = session.login
+  login.capabilities, login.extended_capabilities = client.capabilities, client.extended_capabilities
+  login.server_capabilities = session.greeted.capabilities
+  if not login.auth_plugin_name then -- scripts of old know no other, and without a password it does not matter
+    login.auth_plugin_name = login.response and "mysql_native_password" or client.auth_plugin_name
+  end
+  return proto.to_response_packet(login)
 end
 
 --- The session ends: whatever waits does so no more, and disconnect_client is told.
