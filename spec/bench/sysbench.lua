@@ -19,12 +19,12 @@ function M.drop_user(server)
 end
 
 --- The program's arguments.
----@param options { script: string, command: "prepare"|"run", port: integer, connections?: integer, seconds?: integer,
----  more?: string[] }
+---@param options { script: string, command: "prepare"|"run", port: integer, database?: string, connections?: integer,
+---  seconds?: integer, more?: string[] }
 function M.arguments(options)
   local args = {
     options.script, "--db-driver=mysql", "--mysql-host=127.0.0.1", "--mysql-port=" .. options.port,
-    "--mysql-user=" .. M.user, "--mysql-db=test",
+    "--mysql-user=" .. M.user, "--mysql-db=" .. (options.database or "test"),
     "--threads=" .. (options.connections or 1), "--time=" .. (options.seconds or 0),
   }
   for _, option in ipairs(options.more or {}) do

@@ -14,7 +14,8 @@
 
   Only a login opens a connection, so idle ones to the slaves come from clients that log in while some of the same user
   are idle on the master: these clients are logged in at the slave and get one of the master's. That is why there must
-  never be more clients away from the master than connections of their user idle there.
+  never be more clients away from the master than connections of their user idle there. Who will log in is a guess: the
+  user who came last from that address. If another one comes he is told to try again (error 1040).
 
     SHOW SPLITTER STATUS;
     PROXY SET GLOBAL splitter.max_idle = 20;      or SET GLOBAL splitter.max_idle = 20
@@ -153,6 +154,7 @@ function connect_server()
     s.pool.min_idle_connections = NOBODY
     s.pool.max_idle_connections = config.max_idle
   end
+  set_away(nil) -- we might be here again as a server was down
   if not config.is_enabled then
     return
   end
@@ -163,6 +165,7 @@ function connect_server()
       if s.type == proxy.BACKEND_TYPE_RO and s.state ~= proxy.BACKEND_STATE_DOWN
         and idle(i, user) < config.min_idle then
         debug_print("a login for slave %s", s.address)
+        set_away(user) -- the one on the master is ours from now on, however many log in at the same time
         proxy.connection.backend_ndx = i
         return
       end
@@ -198,6 +201,7 @@ function read_auth_result(auth)
     return
   end
   status.slave_logins = status.slave_logins + 1
+  set_away(nil)
   master = balance.idle_failsafe_rw()
   if not move_to(master) then
     shared.users[address] = nil
