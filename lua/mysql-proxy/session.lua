@@ -400,6 +400,7 @@ function Session:take_auth_result(payload, sequence)
   self:logged_in(self.login, true)
   self.server.response_checked = kind == OK and not self.switched
   self.auth_result, self.auth_sequence = payload, (sequence + self.sequence_shift) % 256
+  self.server.stream:hold_packets() -- its next may have come already, and the hook may wait
   return self:ask("read_auth_result", self.view and { packet = payload }, self.pass_auth_result)
 end
 
@@ -426,6 +427,9 @@ function Session:pass_auth_result(verdict)
   end -- else a step of the authentication plugin's conversation
   self:await_client((sequence + 1) % 256)
   self.client:read_packets(self.proxy.login_packet_limit)
+  if self.state == "read_auth_result" then
+    self.server.stream:read_packets(self.proxy.login_packet_limit)
+  end
 end
 
 function Session:take_auth_data(payload, sequence)

@@ -32,6 +32,28 @@ for _, server in ipairs(servers.all()) do
       return answer
     end
 
+    it("may wait at each step of the login, also when the server sends two packets at once", function()
+      start [[
+        function read_handshake() proxy.async.sleep(10) end
+        function read_auth() proxy.async.sleep(10) end
+        function read_auth_result(auth) -- caching_sha2_password says 01 03 before its OK
+          proxy.async.sleep(10)
+          print(auth.packet:byte())
+        end]]
+      local program, args = server:client()
+      for _, list in ipairs { { "-N", "-B" }, server.clear_text,
+        server:login(proxy.port, server.account.user, server.account.password), { "-e", "SELECT 1" } } do
+        for _, argument in ipairs(list) do
+          args[#args + 1] = argument
+        end
+      end
+      for _ = 1, 2 do -- the first time it may send the whole password
+        local code, output, errors = process.run(program, args)
+        assert.equal("0: 1\n", code .. ": " .. output, errors)
+      end
+      assert.matches(server.flavour == "mariadb" and "0\n$" or "1\n0\n$", proxy.process:stdout())
+    end)
+
     describe("is loaded", function()
       it("for each connection, and again when it has changed; open connections keep theirs", function()
         start [[function read_query() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "first" }
