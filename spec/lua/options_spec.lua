@@ -13,8 +13,12 @@ describe("mysql-proxy.options", function()
 
   it("has a default for everything that is needed", function()
     assert.same({
+      admin_address = { "127.0.0.1:4041" },
+      admin_address_given = false,
+      event_threads = 1,
       log_level = "critical",
       max_connections = 10000,
+      plugins = { proxy = true, admin = true },
       shutdown_timeout = 5,
       proxy_address = { "127.0.0.1:4040" },
       proxy_read_only_address = { "127.0.0.1:4042" },
@@ -47,6 +51,7 @@ describe("mysql-proxy.options", function()
     assert.same({ "10.0.0.1:3306" }, parsed.proxy_backend_addresses)
     assert.same({ "10.0.0.2:3306" }, parsed.proxy_read_only_backend_addresses)
     assert.is_true(parse("-h").help)
+    assert.is_true(parse("-?").help)
     assert.is_true(parse("-V").version)
   end)
 
@@ -63,10 +68,33 @@ describe("mysql-proxy.options", function()
     assert.same({ "r1", "r2" }, parsed.proxy_read_only_backend_addresses)
   end)
 
-  it("tells whether the read-only address is the user's", function()
-    local parsed = parse("--proxy-read-only-address=127.0.0.1:4042")
+  it("tells whether addresses with a default are the user's", function()
+    local parsed = parse("--proxy-read-only-address=127.0.0.1:4042", "--admin-address=127.0.0.1:4041")
     assert.same({ "127.0.0.1:4042" }, parsed.proxy_read_only_address)
     assert.is_true(parsed.proxy_read_only_address_given)
+    assert.is_true(parsed.admin_address_given)
+  end)
+
+  it("leaves out the proxy or the admin interface where only the other is named, and with --no-proxy", function()
+    assert.same({ admin = true }, parse("--plugins=admin").plugins)
+    assert.same({}, parse("--plugins=admin").proxy_address)
+    assert.same({}, parse("--plugins=admin").proxy_read_only_address)
+    assert.same({ proxy = true }, parse("--plugins=proxy").plugins)
+    assert.same({ proxy = true, admin = true }, parse("--plugins=admin", "--plugins", "proxy").plugins)
+    assert.same({ admin = true }, parse("--no-proxy").plugins)
+    assert.same({}, parse("--no-proxy", "-P:4040").proxy_address)
+  end)
+
+  it("takes what the admin interface needs, and tells where in the arguments the password is", function()
+    local hidden = {}
+    local parsed = options.parse({ "--admin-username=root", "--admin-password=a=b", "--admin-password", "secret" },
+      function(index, from)
+        hidden[#hidden + 1] = { index, from }
+      end)
+    assert.equal("root", parsed.admin_username)
+    assert.equal("secret", parsed.admin_password)
+    assert.same({ { 2, 18 }, { 4, 1 } }, hidden)
+    assert.equal("", parse("--admin-password=").admin_password)
   end)
 
   it("reads times as seconds with a fraction", function()
@@ -124,6 +152,16 @@ describe("mysql-proxy.options", function()
       ["port 0 of a backend"] = { { "-b", "db:0" }, "illegal value 0 for port, only 1 ... 65535 allowed" },
       ["a port that is none"] = { { "--proxy-backend-addresses=db:abc" },
         "IP-address has to be in the form [<ip>][:<port>], is 'db:abc'. Failed to parse the port at 'abc'" },
+      ["no threads"] = { { "--event-threads=0" }, "--event-threads has to be >= 1, is 0" },
+      ["a plugin that there is not"] = { { "--plugins=proxy", "--plugins=debug" },
+        "loading module 'debug' failed: only proxy and admin are built in; setting --plugin-dir=<dir> might help" },
+      ["an admin script without a user"] = { { "--admin-lua-script=a.lua" }, "--admin-username needs to be set" },
+      ["an admin script without a password"] = { { "--admin-lua-script=a.lua", "--admin-username=a" },
+        "--admin-password needs to be set" },
+      ["an admin script with an empty password"] = {
+        { "--admin-lua-script=a.lua", "--admin-username=a", "--admin-password=" },
+        "--admin-password cannot be empty",
+      },
       ["an empty element of a list"] = { { "-b", "a:1,,b:2" }, "is ''. No port number" },
       ["the same backend twice"] = { { "-b", "db:3306", "-b", "DB" }, "backend DB is already known!" },
       ["a backend that is read-only too"] = { { "-b", "/run/m.sock", "-r", "/run/m.sock" },
@@ -146,9 +184,9 @@ describe("mysql-proxy.options", function()
   end)
 
   describe("help", function()
-    it("fits a screen of 80 columns and 24 lines", function()
+    it("fits a screen of 80 columns and 40 lines, a prompt included", function()
       local _, lines = options.help("help"):gsub("\n", "")
-      assert.is_true(lines <= 24)
+      assert.is_true(lines < 40)
       for line in options.help("all"):gmatch("[^\n]+") do
         assert.is_true(#line <= 80, line)
       end
@@ -159,7 +197,7 @@ describe("mysql-proxy.options", function()
       assert.is_nil(options.help("help"):find("--proxy-address", 1, true))
       assert.matches("-P, --proxy-address=ADDR", options.help("proxy"), 1, true)
       assert.is_nil(options.help("proxy"):find("--version", 1, true))
-      assert.matches("There are none yet", options.help("admin"))
+      assert.matches("--admin-address=ADDR", options.help("admin"), 1, true)
     end)
 
     it("shows every option that is accepted", function()
@@ -171,6 +209,8 @@ describe("mysql-proxy.options", function()
         "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-lua-config-folder",
         "proxy-hook-timeout",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
+        "basedir", "plugins", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
+        "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")
         assert.is_true(count >= 1, name)

@@ -1,0 +1,59 @@
+--- What is wrong with options that are right each by itself.
+
+local address = require("mysql-proxy.address")
+
+-- The same server twice is a mistake. (Other names are not looked up for this.)
+local function check_backends(given)
+  local known = {}
+  for _, key in ipairs({ "proxy_backend_addresses", "proxy_read_only_backend_addresses" }) do
+    for _, text in ipairs(given[key] or {}) do
+      local parsed = address.parse(text)
+      local host = parsed.host and parsed.host:lower()
+      local identity = parsed.path or ("%s:%d"):format(host == "localhost" and "127.0.0.1" or host, parsed.port)
+      if known[identity] then
+        return nil, ("backend %s is already known!"):format(text)
+      end
+      known[identity] = true
+    end
+  end
+  return true
+end
+
+local function check_plugins(given)
+  local built_in = { proxy = true, admin = true }
+  for _, name in ipairs(given.plugins or {}) do
+    if not built_in[name] then
+      return nil, ("loading module '%s' failed: only proxy and admin are built in; %s"):format(name,
+        "setting --plugin-dir=<dir> might help")
+    end
+  end
+  return true
+end
+
+-- A script that answers the admin port has always needed a login.
+local function check_admin(given)
+  if not given.admin_lua_script then
+    return true
+  elseif not given.admin_username then
+    return nil, "--admin-username needs to be set"
+  elseif not given.admin_password then
+    return nil, "--admin-password needs to be set"
+  elseif given.admin_password == "" then
+    return nil, "--admin-password cannot be empty"
+  end
+  return true
+end
+
+--- Looks at all options together.
+---@param given table values by key, without defaults
+---@return true?
+---@return string? message the first mistake
+return function(given)
+  for _, check in ipairs({ check_plugins, check_backends, check_admin }) do
+    local ok, message = check(given)
+    if not ok then
+      return nil, message
+    end
+  end
+  return true
+end
