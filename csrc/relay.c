@@ -8,7 +8,12 @@
 enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
 enum { PENDING_LIMIT = 64 };     /* answers due before a pipelining client has to wait */
 enum { STATUS_AUTOCOMMIT = 2 };
-enum { CR_SERVER_LOST = 2013, ER_NET_PACKET_TOO_LARGE = 1153, ER_NET_PACKETS_OUT_OF_ORDER = 1156 };
+enum {
+  CR_SERVER_LOST = 2013,
+  ER_UNKNOWN_ERROR = 1105,
+  ER_NET_PACKET_TOO_LARGE = 1153,
+  ER_NET_PACKETS_OUT_OF_ORDER = 1156
+};
 
 const char relay_anchors_key = 0;
 
@@ -221,7 +226,7 @@ void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
 
 /* The server waits for what the client says next, whatever the owner still thinks about. */
 static bool is_clients_turn(struct relay *r) {
-  if (r->uploading) return true;
+  if (r->uploading || r->logging_in) return true;
   return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) && pending_at(r, 0)->destination != TO_OWNER;
 }
 
@@ -466,11 +471,33 @@ static void hand_over_local_infile(struct relay *r) {
   input_free(&request);
 }
 
+/* A step of the authentication for an injected COM_CHANGE_USER, whose last bytes these are: only a client who waits for
+ * the answer to one of his own can go on with it. */
+static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) {
+  const char *problem = "the server asks for authentication data that an injected COM_CHANGE_USER cannot give.";
+  bool clients_own = r->waiting && r->held.data[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
+  if (r->logging_in || (clients_own && !r->answered && !r->overflowed)) {
+    struct input begun = r->collected;
+    memset(&r->collected, 0, sizeof begun);
+    r->logging_in = true;
+    if ((begun.length && !relay_write_client(r, begun.data, begun.length)) || !relay_write_client(r, data, length))
+      relay_ended(r, r->client, UV_EPIPE);
+    input_free(&begun);
+    r->request.sequence = (uint8_t)(r->answer.framing.sequence + r->numbering.shift); /* the next packet counts on */
+    return;
+  }
+  input_free(&r->collected);
+  if (r->answer.auth_step == AUTH_STEP_NEWS) return;
+  if (r->waiting && !r->answered)
+    write_error(r, (uint8_t)(r->request.sequence + 1), ER_UNKNOWN_ERROR, "HY000", problem);
+  end_relay(r, "server", problem, "EPROTO");
+}
+
 static void end_answer(struct relay *r) {
   uint16_t error = r->answer.error;
   struct pending done = pending_pop(r);
   if (done.destination == TO_CLIENT) return;
-  r->barrier = false;
+  r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();
   if (push_owner_method(r, "on_answer")) {
@@ -502,6 +529,12 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
         hand_over_local_infile(r);
         continue;
       }
+    }
+    if (r->answer.auth_step) {
+      if (pending_at(r, 0)->destination != TO_OWNER) continue;
+      pass_auth_step(r, data + sent, at - sent);
+      sent = at;
+      continue;
     }
     if (r->answer.state == RESPONSE_BROKEN) {
       protocol_error(r, "server", r->answer.problem);

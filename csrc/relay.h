@@ -4,7 +4,8 @@
  *   owner:on_answer(relay, error, bytes)    the answer to a command forwarded with notify, or injected, has ended;
  *                                           error is the ERR packet's code or 0; bytes: the packets if they were
  *                                           kept for the owner, nil if the client has got them, false if they were
- *                                           more than answer_limit and nobody has
+ *                                           more than answer_limit and nobody has. If a client waits for the answer
+ *                                           to a COM_CHANGE_USER, the authentication's steps are his in any case
  *   owner:on_local_infile(relay, bytes)     a server answers an injected command by asking for a file: the client gets
  *                                           to see that, and the rest of the answer too
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
@@ -61,6 +62,7 @@ struct relay {
   bool discarding;     /* which it was the owner who asked for: nobody takes it */
   bool waiting;        /* a command is at the front of `held` until the owner decides */
   bool answered;       /* the client has got something of an answer to it */
+  bool logging_in;     /* the client takes part in the authentication that an injected COM_CHANGE_USER has led to */
   bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;        /* nothing may follow the command forwarded with notify */
   bool overflowed;     /* the answer for the owner was too long to be kept */

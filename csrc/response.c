@@ -2,6 +2,7 @@
 
 enum { HEADER_OK = 0x00, HEADER_MORE_DATA = 0x01, HEADER_LOCAL_INFILE = 0xfb, HEADER_EOF = 0xfe, HEADER_ERR = 0xff };
 enum { SERVER_MORE_RESULTS_EXISTS = 0x0008, SERVER_STATUS_CURSOR_EXISTS = 0x0040 };
+enum { FAST_AUTH_SUCCESS = 3 };        /* of caching_sha2_password: OK follows */
 enum { MAX_EOF_LENGTH = 9 };           /* an EOF packet is shorter than this, a row that begins with 0xfe longer */
 enum { ERROR_CODE_PROGRESS = 0xffff }; /* MariaDB's progress report is an ERR packet with this code */
 #define MAX_COLUMNS UINT32_MAX         /* the 4,096 of a table are no limit for SELECT 1, 1, ... */
@@ -191,7 +192,10 @@ static void take_auth(struct response *r, struct answer_packet *p) {
   if (p->length && p->first == HEADER_OK) {
     read_ok(r, p);
     r->state = RESPONSE_DONE;
-  } /* else auth switch or what a plugin says, be it nothing: the conversation goes on */
+  } else { /* auth switch or what a plugin says, be it nothing: the conversation goes on */
+    bool news = p->length == 2 && cursor_uint(&p->head, 2) == (FAST_AUTH_SUCCESS << 8 | HEADER_MORE_DATA);
+    r->auth_step = news ? AUTH_STEP_NEWS : AUTH_STEP_QUESTION;
+  }
 }
 
 static void take_event(struct response *r, struct answer_packet *p) {
@@ -223,7 +227,7 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
 /* Whole short packets in one buffer, the common case: their heads are read where they lie. */
 static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t length) {
   size_t at = 0;
-  while (length - at >= PACKET_HEADER_SIZE && r->state < RESPONSE_DONE) {
+  while (length - at >= PACKET_HEADER_SIZE && r->state < RESPONSE_DONE && !r->auth_step) {
     struct cursor c = cursor_over(data + at, PACKET_HEADER_SIZE);
     uint32_t payload = (uint32_t)cursor_uint(&c, 3);
     if (payload == PACKET_MAX_PAYLOAD || payload > length - at - PACKET_HEADER_SIZE) break;
@@ -238,9 +242,10 @@ static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t
 size_t response_feed(struct response *r, const uint8_t *data, size_t length) {
   size_t at = 0;
   if (r->state == RESPONSE_TUNNEL) return length;
-  while (at < length && r->state < RESPONSE_DONE) {
+  r->auth_step = AUTH_STEP_NONE;
+  while (at < length && r->state < RESPONSE_DONE && !r->auth_step) {
     if (framing_at_boundary(&r->framing)) at += feed_whole_packets(r, data + at, length - at);
-    if (at == length || r->state >= RESPONSE_DONE) break;
+    if (at == length || r->state >= RESPONSE_DONE || r->auth_step) break;
     bool complete;
     size_t used = framing_feed(&r->framing, data + at, length - at, &complete);
     at += used;

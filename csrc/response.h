@@ -53,11 +53,18 @@ enum response_state {
   RESPONSE_BROKEN /* no answer looks like that: `problem` says why */
 };
 
+enum auth_step {
+  AUTH_STEP_NONE,
+  AUTH_STEP_QUESTION, /* the server waits for what the client says, as far as can be known */
+  AUTH_STEP_NEWS      /* it goes on by itself */
+};
+
 struct response {
   uint64_t capabilities; /* negotiated between this client and server */
   uint8_t command;
   uint8_t state;
   bool local_infile;    /* the server asks for a file: set by the request, cleared by the owner after the upload */
+  uint8_t auth_step;    /* the feed has stopped behind a step of an authentication conversation */
   bool in_cursor;       /* EOF said that the rows stay in a cursor */
   bool has_ok;          /* affected_rows and last_insert_id are those of an OK packet, */
   bool ended_in_rows;   /* but say nothing if rows came behind it */
@@ -83,8 +90,9 @@ bool response_expected(uint8_t command);
 /* Before the first byte of the answer to `command`. */
 void response_begin(struct response *r, uint8_t command, uint64_t capabilities);
 
-/* Takes bytes up to the end of the answer. Returns how many; state is RESPONSE_DONE if the answer ends there, and
- * RESPONSE_BROKEN if the bytes cannot be an answer. However the bytes are cut, the result is the same. */
+/* Takes bytes up to the end of the answer, or of a step of an authentication conversation. Returns how many; state is
+ * RESPONSE_DONE if the answer ends there, and RESPONSE_BROKEN if the bytes cannot be an answer. However the bytes are
+ * cut, the result is the same. */
 size_t response_feed(struct response *r, const uint8_t *data, size_t length);
 
 #endif

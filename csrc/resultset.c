@@ -249,7 +249,8 @@ static const struct response *outcome(lua_State *L, struct resultset *rs) {
   struct response *o = &rs->outcome;
   if (!rs->counted) {
     response_begin(o, rs->command, rs->capabilities);
-    response_feed(o, rs->bytes, rs->length);
+    for (size_t at = 0; at < rs->length && o->state < RESPONSE_DONE;)
+      at += response_feed(o, rs->bytes + at, rs->length - at);
     bool file_wanted = o->local_infile && o->state == RESPONSE_HEADER && framing_at_boundary(&o->framing);
     if (o->state == RESPONSE_BROKEN) malformed(L, "answer", o->problem);
     if (o->state != RESPONSE_DONE && !file_wanted) malformed(L, "answer", cut_off);

@@ -1,8 +1,9 @@
--- Clients that others wrote see the same through the proxy as without it. What each does is in clients/; here they run
--- both ways, and what they print is compared.
+-- Clients that others wrote see the same through the proxy as without it, also while a script is loaded. What each does
+-- is in clients/; here they run all ways, and what they print is compared.
 
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
+local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
 local uv = require "luv"
@@ -76,26 +77,61 @@ local function comparable(text)
   return (text:gsub("%d+%.%d+ sec", "N sec"):gsub("id is %d+", "id is N"):gsub("id:%s+%d+", "id: N"))
 end
 
+-- It has the proxy keep each answer, and takes it apart.
+local QUEUES = [[
+  function read_query(packet)
+    proxy.queries:append(packet:byte(), packet, { resultset_is_needed = true })
+    return proxy.PROXY_SEND_QUERY
+  end
+  function read_query_result(inj)
+    local result, binary = inj.resultset, inj.id == proxy.COM_STMT_EXECUTE
+    assert(#result.raw > 0 and result.row_count >= 0 and result.bytes >= 0 and result.flags)
+    assert(inj.response_time >= inj.query_time and inj.query == string.char(inj.id) .. inj.query:sub(2))
+    if result.fields and #result.fields > 0 and not binary then
+      for row in result.rows do
+        for i = 1, #result.fields do
+          assert(row[i] == nil or type(row[i]) == "string")
+        end
+      end
+    end
+  end
+]]
+
+local LOOKS = [[
+  function read_query(packet)
+    seen = (seen or 0) + #packet
+  end
+]]
+
 for _, server in ipairs(servers.all()) do
   describe("through the proxy to " .. server.name, function()
     local proxy, rows
+    local ways = {} -- what clients go through: name -> proxy
 
     setup(function()
       proxy = proxies.start { server }
+      ways["no script"] = proxy
+      ways["a script that queues each command and wants its result"] = scripted.start(server, QUEUES)
+      ways["a script that looks"] = scripted.start(server, LOOKS)
       rows = process.write_file(process.path("rows"), "4\tfour\n5\tfive\n")
     end)
 
     teardown(function()
-      assert.equal(0, proxy:stop())
+      for name, each in pairs(ways) do
+        assert.equal(0, each:stop())
+        assert.is_nil(each:log():match("%(critical%) [s(][^\n]*"), name)
+      end
     end)
 
-    -- Runs `client(port)`, which returns what process.run returns, directly and through the proxy.
+    -- Runs `client(port)`, which returns what process.run returns, directly and through each proxy.
     local function same_both_ways(client)
       local code, output, errors = client(server.port)
-      local proxied_code, proxied_output, proxied_errors = client(proxy.port)
-      assert.equal(comparable(output), comparable(proxied_output))
-      assert.equal(comparable(errors), comparable(proxied_errors))
-      assert.equal(code, proxied_code)
+      for name, each in pairs(ways) do
+        local proxied_code, proxied_output, proxied_errors = client(each.port)
+        assert.equal(comparable(output), comparable(proxied_output), name)
+        assert.equal(comparable(errors), comparable(proxied_errors), name)
+        assert.equal(code, proxied_code)
+      end
       return code, output, errors
     end
 

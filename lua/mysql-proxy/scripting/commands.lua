@@ -187,7 +187,8 @@ function run_queue(session)
       session.closes_after_answer = true
       return done(session)
     else
-      session.relay:inject(packet ~= session.command and packet or nil, streamed and answered(session.command))
+      streamed = streamed and answered(session.command) and byte(packet) ~= COM_CHANGE_USER
+      session.relay:inject(packet ~= session.command and packet or nil, streamed)
       if answered(packet) then
         return -- read_query_result goes on
       end
