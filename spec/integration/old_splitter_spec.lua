@@ -3,6 +3,7 @@
 
 local old_script = require "spec.support.old_script"
 local process = require "spec.support.process"
+local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
 local prepare, execute, close_statement = old_script.prepare, old_script.execute, old_script.close_statement
@@ -265,6 +266,30 @@ for _, server in ipairs(servers.all()) do
         assert.same({ { "nopass@%" } }, nopass:ask("SELECT CURRENT_USER() FROM split.marker" .. suffix).rows)
         assert.same({ { "reader@%" } }, reader:ask("SELECT CURRENT_USER() FROM split.marker" .. suffix).rows)
       end
+    end)
+
+    it("promises an idle connection to the master to one client only", function()
+      local first = start_splitter()
+      quit(first) -- an idle one on each server; the slave's is taken
+      local reader = login()
+      assert.equal("slave", where(reader))
+      local writer = login()
+      writer:ask("UPDATE split.marker SET name = name")
+      quit(writer)
+      local before = status(reader)
+      assert.same({ 2, 0, 1 }, { before["idle on 1"], before["idle on 2"], before["clients on 2"] })
+      local both = { raw.connect(script.proxy.port), raw.connect(script.proxy.port) }
+      for i = 2, 1, -1 do
+        both[i]:login("nopass")
+        assert.is_nil(both[i].refused)
+        assert.same({ { "master" } }, both[i]:ask("SELECT name FROM split.marker FOR UPDATE").rows)
+      end
+      assert.same({ { "master" } }, reader:ask("SELECT name FROM split.marker FOR UPDATE").rows)
+      assert.equal("slave", where(both[1]))
+      assert.equal("slave", where(reader))
+      assert.equal(before.slave_logins + 1, status(reader).slave_logins)
+      quit(both[1])
+      quit(both[2])
     end)
 
     it("serves the command line client and PyMySQL", function()
