@@ -225,7 +225,7 @@ for _, server in ipairs(servers.all()) do
       assert.equal(1064, client:ask("nonsense").errcode)
       series:prints("err: You have")
       assert.matches([[
-query: "%cSELECT 'a' UNION ALL SELECT NULL"
+query: "\?[%c3]SELECT 'a' UNION ALL SELECT NULL"
 in_trans = false
 auto_commit = true
 no_good_index_used = false
@@ -235,7 +235,7 @@ fields: 0
 row: nil a
 row: nil nil
 raw: 01
-query: "%cDO 1"
+query: "\?[%c3]DO 1"
 in_trans = false
 auto_commit = true
 no_good_index_used = false
@@ -243,7 +243,7 @@ no_index_used = false
 warnings = 0, affected = 0
 fields: 0
 raw: 00
-query: "%cnonsense"
+query: "\?[%c3]nonsense"
 err: You have]], series:stdout())
     end)
 
@@ -295,9 +295,10 @@ err: You have]], series:stdout())
         echo $c->query("SELECT 1")->fetch_row()[0];
       ]]):format(series.proxy.port) })
       assert.equal("13,14,1", output .. errors)
-      assert.equal("> PREPARE: SELECT ?\n< PREPARE: stmt-id = 1 (resultset-cols = 1, params = 1)\n< 22\n"
+      local id = series:stdout():match("stmt%-id = (%d+)")
+      assert.equal(("> PREPARE: SELECT ?\n< PREPARE: stmt-id = 1 (resultset-cols = 1, params = 1)\n< 22\n"
         .. "> EXECUTE: stmt-id = 1\n [1] 13 (type = 8)\n< 23\n> EXECUTE: stmt-id = 1\n [1] 14 (type = 8)\n< 23\n"
-        .. "> CLOSE: stmt-id = 1\n", series:stdout()) -- to which there is no answer
+        .. "> CLOSE: stmt-id = 1\n"):gsub("id = 1", "id = " .. id), series:stdout()) -- there is no answer to CLOSE
     end)
 
     it("warnings asks for warnings where there are some", function()
