@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Where the modules are, seen from the folder of this program. The first layout that exists is taken. */
@@ -91,7 +92,20 @@ static int add_traceback(lua_State *L) {
   return 1;
 }
 
+/* LuaJIT limits its own stack, but not how much of C's a recursion takes that goes through string.gsub, of 8 kB for
+ * each call: C's stack has to be large enough for the limit to come first. */
+static void enlarge_stack(void) {
+#ifdef LUA_JITLIBNAME
+  enum { STACK_SIZE = 64 * 1024 * 1024 };
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_SIZE) return;
+  limit.rlim_cur = limit.rlim_max < STACK_SIZE ? limit.rlim_max : STACK_SIZE;
+  setrlimit(RLIMIT_STACK, &limit);
+#endif
+}
+
 int main(int argc, char **argv) {
+  enlarge_stack();
   signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an error of write() */
   lua_State *L = luaL_newstate();
   if (!L) {

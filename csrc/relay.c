@@ -1,9 +1,7 @@
-/* How the bytes move: see relay.h. relay_module.c is the relay's face to Lua. */
+/* How the bytes move: see relay.h. relay_owner.c tells the owner of it; relay_module.c is the relay's face to Lua. */
 #include "relay.h"
 
 #include <stdlib.h>
-
-#include "query.h"
 
 enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
 enum { PENDING_LIMIT = 64 };     /* answers due before a pipelining client has to wait */
@@ -14,8 +12,6 @@ enum {
   ER_NET_PACKET_TOO_LARGE = 1153,
   ER_NET_PACKETS_OUT_OF_ORDER = 1156
 };
-
-const char relay_anchors_key = 0;
 
 /* --- pending commands -------------------------------------------------------------------------------------- */
 
@@ -63,32 +59,6 @@ static bool pending_is(struct relay *r, uint8_t state) { return r->pending_count
 
 /* --- the end ----------------------------------------------------------------------------------------------- */
 
-static void push_relay(struct relay *r) {
-  lua_pushlightuserdata(r->L, (void *)&relay_anchors_key);
-  lua_rawget(r->L, LUA_REGISTRYINDEX);
-  lua_pushlightuserdata(r->L, r);
-  lua_rawget(r->L, -2);
-  lua_remove(r->L, -2);
-}
-
-/* Pushes the owner's method and its first argument, the relay; call_owner calls it with `more` arguments behind. A
- * second reference keeps the relay for its caller, whatever the owner does. */
-static bool push_owner_method(struct relay *r, const char *method) {
-  push_relay(r);
-  if (stream_push_method(r->client, method)) {
-    push_relay(r);
-    return true;
-  }
-  lua_pop(r->L, 1);
-  return false;
-}
-
-static bool call_owner(struct relay *r, int more) {
-  bool ok = stream_call(r->client, 1 + more, 0);
-  lua_pop(r->L, 1);
-  return ok;
-}
-
 void relay_forget(struct relay *r, struct stream *s) {
   bool by_itself = !r->ended;
   s->relay = NULL;
@@ -117,12 +87,7 @@ static void end_relay(struct relay *r, const char *side, const char *message, co
   if (r->ended) return;
   r->ended = true;
   struct stream *client = r->client;
-  if (push_owner_method(r, "on_relay_end")) {
-    lua_pushstring(r->L, side);
-    lua_pushstring(r->L, message);
-    lua_pushstring(r->L, code);
-    call_owner(r, 3);
-  }
+  relay_tell_end(r, side, message, code);
   struct stream *server = r->server; /* the owner may have detached it */
   bool client_left = strcmp(side, "client") == 0 && !message;
   if (server && client_left && (server->queued || !r->pending_count))
@@ -271,49 +236,18 @@ static size_t whole_chain(const uint8_t *data, size_t length) {
   }
 }
 
-/* Pushes a command as scripts know it: without packet headers and query attributes. The answer counts on from its last
- * packet. */
-static bool push_command(struct relay *r, const uint8_t *data, size_t length) {
-  struct cursor chain = cursor_over(data, length);
-  luaL_Buffer b;
-  luaL_buffinit(r->L, &b);
-  for (bool first = true; cursor_left(&chain); first = false) {
-    uint32_t payload = (uint32_t)cursor_uint(&chain, 3);
-    r->request.sequence = (uint8_t)cursor_uint(&chain, 1);
-    const uint8_t *part = cursor_bytes(&chain, payload);
-    if (!part) break;
-    struct cursor text = cursor_over(part, payload);
-    if (first && part[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES) {
-      luaL_addchar(&b, COM_QUERY);
-      cursor_uint(&text, 1);
-      query_skip_attributes(&text);
-      if (text.failed) chain.failed = true;
-    }
-    luaL_addlstring(&b, (const char *)text.at, cursor_left(&text));
-  }
-  luaL_pushresult(&b);
-  return !chain.failed;
-}
-
 /* Shows a watched command to the owner. False if he has not decided yet. */
 static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
-  if (!push_owner_method(r, "on_command")) {
-    end_relay(r, "client", "a command is watched, but there is no on_command", "EINVAL");
-    return false;
-  }
-  if (!push_command(r, data, length)) {
-    lua_pop(r->L, 6);
-    protocol_error(r, "client", "received malformed query attributes");
-    return false;
-  }
-  r->command = data;
-  r->command_length = length;
-  r->waiting = true;
-  r->answered = false;
-  bool ok = call_owner(r, 1);
+  bool malformed = false;
+  enum told told = relay_tell_command(r, data, length, &malformed);
   r->command = NULL;
-  if (!ok) end_relay(r, "client", "on_command failed", "ECANCELED");
-  return !r->waiting;
+  if (told == TOLD_NOBODY)
+    end_relay(r, "client", "a command is watched, but there is no on_command", "EINVAL");
+  else if (told == TOLD_FAILED)
+    end_relay(r, "client", "on_command failed", "ECANCELED");
+  else if (malformed)
+    protocol_error(r, "client", "received malformed query attributes");
+  return told == TOLD && !malformed && !r->waiting;
 }
 
 /* The owner would get the command whole: there has to be an end to it. */
@@ -460,13 +394,10 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
 
 /* The server wants a file in answer to an injected command. Only the client can send it, so the answer is his. */
 static void hand_over_local_infile(struct relay *r) {
+  pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
+  if (relay_tell_local_infile(r) == TOLD_FAILED) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
   struct input request = r->collected;
   memset(&r->collected, 0, sizeof request);
-  pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
-  if (push_owner_method(r, "on_local_infile")) {
-    lua_pushlstring(r->L, (const char *)request.data, request.length);
-    if (!call_owner(r, 1)) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
-  }
   write_answer(r, request.data, request.length);
   input_free(&request);
 }
@@ -500,18 +431,8 @@ static void end_answer(struct relay *r) {
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();
-  if (push_owner_method(r, "on_answer")) {
-    lua_pushinteger(r->L, error);
-    if (done.destination != TO_OWNER)
-      lua_pushnil(r->L);
-    else if (r->overflowed)
-      lua_pushboolean(r->L, false);
-    else
-      lua_pushlstring(r->L, (const char *)r->collected.data, r->collected.length);
-    r->overflowed = false;
-    input_free(&r->collected);
-    if (!call_owner(r, 2)) end_relay(r, "client", "on_answer failed", "ECANCELED");
-  }
+  if (relay_tell_answer(r, done.destination, error) == TOLD_FAILED)
+    end_relay(r, "client", "on_answer failed", "ECANCELED");
 }
 
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {

@@ -91,6 +91,13 @@ void relay_update_reading(struct relay *r);
 void relay_close_if_idle(struct relay *r);
 void relay_settle(struct relay *r);
 
+/* Calls of the owner's methods (relay_owner.c). */
+void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code);
+/* A whole watched command, in its packets: it waits then, unless its query attributes are malformed. */
+enum told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);
+enum told relay_tell_local_infile(struct relay *r);
+enum told relay_tell_answer(struct relay *r, enum destination destination, uint16_t error);
+
 void relay_open(lua_State *L); /* adds relay() to the module's table, which is on top of the stack */
 
 #endif

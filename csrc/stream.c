@@ -11,7 +11,7 @@
 enum { LAST_WORDS_TIMEOUT_MS = 10000, FINISH_TIMEOUT_MS = 2000 };
 enum { INPUT_MINIMUM = 512 };
 
-const char stream_anchors_key = 0, stream_on_error_key = 0, stream_traceback_key = 0;
+const char stream_anchors_key = 0, stream_on_error_key = 0, stream_traceback_key = 0, stream_tell_key = 0;
 
 /* --- bytes that wait --------------------------------------------------------------------------------------- */
 
@@ -60,20 +60,27 @@ void stream_push(struct stream *s) {
   lua_remove(L, -2);
 }
 
-bool stream_push_method(struct stream *s, const char *method) {
-  lua_State *L = s->shared->L;
-  if (!lua_checkstack(L, 12)) return false;
-  stream_push_registered(L, &stream_traceback_key);
-  stream_push(s);
+/* What stream_tell_protected is called for. */
+struct event {
+  struct stream *stream;
+  const char *method;
+  stream_push_arguments push;
+  void *context;
+  enum told told;
+};
+
+int stream_tell_protected(lua_State *L) {
+  struct event *event = lua_touserdata(L, 1);
+  stream_push(event->stream);
   lua_getfenv(L, -1);
-  lua_getfield(L, -1, method);
-  if (!lua_isfunction(L, -1)) {
-    lua_pop(L, 4);
-    return false;
-  }
-  lua_insert(L, -3); /* traceback, method, stream, owner */
-  lua_remove(L, -2);
-  return true;
+  lua_getfield(L, -1, event->method);
+  if (!lua_isfunction(L, -1)) return 0;
+  lua_pushvalue(L, -2);
+  event->told = TOLD_FAILED; /* unless it returns */
+  int arguments = event->push(L, event->context);
+  if (arguments >= 0) lua_call(L, 1 + arguments, 0);
+  event->told = TOLD;
+  return 0;
 }
 
 void stream_report_error(lua_State *L) {
@@ -81,21 +88,25 @@ void stream_report_error(lua_State *L) {
   stream_push_registered(L, &stream_on_error_key);
   lua_pushvalue(L, top);
   if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) {
-    fprintf(stderr, "mysql.stream: %s\n", lua_tostring(L, -1));
+    fprintf(stderr, "mysql.stream: %s\n",
+            lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error in on_error");
   }
   lua_settop(L, top - 1);
 }
 
-bool stream_call(struct stream *s, int arguments, int results) {
+enum told stream_tell(struct stream *s, const char *method, stream_push_arguments push, void *context) {
   lua_State *L = s->shared->L;
-  int base = lua_gettop(L) - arguments - 2;
-  if (lua_pcall(L, arguments + 1, results, base) == 0) {
-    lua_remove(L, base);
-    return true;
+  struct event event = {s, method, push, context, TOLD_NOBODY};
+  stream_push_registered(L, &stream_traceback_key);
+  int base = lua_gettop(L);
+  stream_push_registered(L, &stream_tell_key);
+  lua_pushlightuserdata(L, &event);
+  if (lua_pcall(L, 1, 0, base) != 0) {
+    event.told = TOLD_FAILED;
+    stream_report_error(L);
   }
-  stream_report_error(L);
   lua_settop(L, base - 1);
-  return false;
+  return event.told;
 }
 
 /* nil, "ENAME: text", "ENAME", as luv does. */
@@ -106,17 +117,24 @@ int stream_push_failure(lua_State *L, int status) {
   return 3;
 }
 
+struct status {
+  struct stream *stream;
+  int status;
+};
+
+static int push_status(lua_State *L, void *context) {
+  const struct status *what = context;
+  stream_push(what->stream);
+  if (what->status == 0) return 1;
+  stream_push_failure(L, what->status);
+  lua_remove(L, -3); /* the nil */
+  return 3;
+}
+
 /* Tells the owner by `method`(stream [, message, code]). */
-void stream_tell_owner(struct stream *s, const char *method, int status) {
-  if (!stream_push_method(s, method)) return;
-  stream_push(s);
-  if (status == 0) {
-    stream_call(s, 1, 0);
-  } else {
-    stream_push_failure(s->shared->L, status);
-    lua_remove(s->shared->L, -3);
-    stream_call(s, 3, 0);
-  }
+void stream_tell_status(struct stream *s, const char *method, int status) {
+  struct status what = {s, status};
+  stream_tell(s, method, push_status, &what);
 }
 
 /* --- life and death ---------------------------------------------------------------------------------------- */
@@ -157,7 +175,7 @@ static void ended(struct stream *s, int status) {
   } else {
     s->packets = false;
     stream_pause(s);
-    stream_tell_owner(s, "on_end", status);
+    stream_tell_status(s, "on_end", status);
     stream_close(s);
   }
 }
@@ -175,7 +193,7 @@ static void on_timer(uv_timer_t *timer) {
   else if (s->relay)
     relay_timeout(s->relay, s);
   else
-    stream_tell_owner(s, "on_timeout", 0);
+    stream_tell_status(s, "on_timeout", 0);
 }
 
 void stream_set_timeout(struct stream *s, uint64_t ms) {
@@ -255,33 +273,39 @@ static void push_chain(lua_State *L, const uint8_t *data, size_t bytes) {
   luaL_pushresult(&b);
 }
 
+/* A packet at the beginning of a stream's input. */
+struct delivery {
+  struct stream *stream;
+  size_t bytes, payload;
+};
+
+static int push_delivery(lua_State *L, void *context) {
+  const struct delivery *d = context;
+  struct stream *s = d->stream;
+  stream_push(s);
+  if (d->bytes == d->payload + PACKET_HEADER_SIZE)
+    lua_pushlstring(L, (const char *)s->input.data + PACKET_HEADER_SIZE, d->payload);
+  else
+    push_chain(L, s->input.data, d->bytes);
+  lua_pushinteger(L, s->input.data[d->bytes - d->payload % PACKET_MAX_PAYLOAD - 1]);
+  input_consume(&s->input, d->bytes);
+  return 3;
+}
+
 static void deliver(struct stream *s) {
   while (s->packets && s->input.length) {
-    size_t bytes = 0, payload = 0;
-    enum chain found = measure_chain(s, &bytes, &payload);
+    struct delivery d = {.stream = s};
+    enum chain found = measure_chain(s, &d.bytes, &d.payload);
     if (found == CHAIN_INCOMPLETE) return;
     if (found == CHAIN_TOO_LONG) {
       ended(s, UV_EMSGSIZE);
       return;
     }
     s->active_at = uv_now(s->shared->loop); /* not for each byte: who sends them one by one gets no more time */
-    if (!stream_push_method(s, "on_packet")) {
-      stream_close(s);
-      return;
-    }
-    lua_State *L = s->shared->L;
-    uint8_t sequence = s->input.data[bytes - payload % PACKET_MAX_PAYLOAD - 1];
-    stream_push(s);
-    if (bytes == payload + PACKET_HEADER_SIZE)
-      lua_pushlstring(L, (const char *)s->input.data + PACKET_HEADER_SIZE, payload);
-    else
-      push_chain(L, s->input.data, bytes);
-    lua_pushinteger(L, sequence);
-    input_consume(&s->input, bytes);
-    if (!stream_call(s, 3, 0)) {
-      ended(s, UV_ECANCELED);
-      return;
-    }
+    enum told told = stream_tell(s, "on_packet", push_delivery, &d);
+    if (told == TOLD_NOBODY) stream_close(s);
+    if (told == TOLD_FAILED) ended(s, UV_ECANCELED);
+    if (told != TOLD) return;
   }
 }
 

@@ -70,10 +70,15 @@ void stream_close(struct stream *s);
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 
-/* Pushes the owner and its method, ready for arguments; stream_call calls it (results: nresults values, or none and
- * false if it failed, which has been reported then). */
-bool stream_push_method(struct stream *s, const char *method);
-bool stream_call(struct stream *s, int arguments, int results);
+/* Calls the owner's method, with the arguments that push(L, context) pushes: it returns how many, or -1 if there is
+ * nothing to tell after all. An error of the method, or one on the way to it (Lua is out of memory), has been reported
+ * when the result is TOLD_FAILED. So no callback of the loop may touch Lua but through this. */
+enum told { TOLD_NOBODY, TOLD, TOLD_FAILED };
+typedef int (*stream_push_arguments)(lua_State *L, void *context);
+enum told stream_tell(struct stream *s, const char *method, stream_push_arguments push, void *context);
+int stream_tell_protected(lua_State *L); /* its inside, to be registered under stream_tell_key */
+/* Calls the owner's `method`(stream [, message, code]). */
+void stream_tell_status(struct stream *s, const char *method, int status);
 /* Pops an error, a traceback, and gives it to on_error's handler. */
 void stream_report_error(lua_State *L);
 /* Pushes the stream's own userdata, which must be open. */
@@ -81,11 +86,9 @@ void stream_push(struct stream *s);
 struct stream *stream_check(lua_State *L, int index);
 
 /* What the module registers under these addresses in Lua's registry. */
-extern const char stream_anchors_key, stream_on_error_key, stream_traceback_key;
+extern const char stream_anchors_key, stream_on_error_key, stream_traceback_key, stream_tell_key;
 void stream_push_registered(lua_State *L, const char *key);
 /* nil, "ENAME: text", "ENAME", as luv does; returns 3. */
 int stream_push_failure(lua_State *L, int status);
-/* Calls the owner's `method`(stream [, message, code]). */
-void stream_tell_owner(struct stream *s, const char *method, int status);
 
 #endif

@@ -71,20 +71,27 @@ static void tune(struct stream *s) {
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-static void on_connection(uv_stream_t *handle, int status) {
-  struct stream *listener = (struct stream *)handle;
-  lua_State *L = listener->shared->L;
-  if (status < 0 || !stream_push_method(listener, "on_connection")) return;
-  stream_push(listener);
-  int owner = lua_gettop(L) - 1;
-  struct stream *s = new_stream(L, owner, handle->type == UV_NAMED_PIPE);
-  if (uv_accept(handle, &s->uv.stream) != 0) {
-    stream_close(s);
-    lua_settop(L, owner - 3);
-    return;
+struct accepted {
+  struct stream *listener, *stream;
+};
+
+static int push_accepted(lua_State *L, void *context) {
+  struct accepted *a = context;
+  uv_stream_t *handle = &a->listener->uv.stream;
+  stream_push(a->listener);
+  a->stream = new_stream(L, lua_gettop(L) - 1, handle->type == UV_NAMED_PIPE);
+  if (uv_accept(handle, &a->stream->uv.stream) != 0) {
+    stream_close(a->stream);
+    return -1;
   }
-  tune(s);
-  if (!stream_call(listener, 2, 0)) stream_close(s);
+  tune(a->stream);
+  return 2;
+}
+
+static void on_connection(uv_stream_t *handle, int status) {
+  struct accepted a = {(struct stream *)handle, NULL};
+  if (status == 0 && stream_tell(a.listener, "on_connection", push_accepted, &a) == TOLD_FAILED && a.stream)
+    stream_close(a.stream);
 }
 
 static void on_connected(uv_connect_t *request, int status) {
@@ -92,7 +99,7 @@ static void on_connected(uv_connect_t *request, int status) {
   free(request);
   if (s->closed) return;
   if (status == 0) tune(s);
-  stream_tell_owner(s, "on_connect", status);
+  stream_tell_status(s, "on_connect", status);
   if (status != 0) stream_close(s);
 }
 
@@ -407,6 +414,8 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   register_value(L, &stream_anchors_key);
   lua_pushcfunction(L, traceback);
   register_value(L, &stream_traceback_key);
+  lua_pushcfunction(L, stream_tell_protected);
+  register_value(L, &stream_tell_key);
 
   luaL_newmetatable(L, STREAM_TYPE);
   lua_pushcfunction(L, collect);

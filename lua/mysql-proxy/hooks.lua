@@ -10,7 +10,9 @@ local SLOW_NS = 1e9 -- a call that holds up everybody for longer than this is lo
 
 local G, hrtime, resume, yield = _G, uv.hrtime, coroutine.resume, coroutine.yield
 
-local WAITING = {} -- yielded by a function that waits; anything else that it yields is its own mistake
+-- What a session's coroutine yields; anything else that comes out of it is a script's mistake.
+local WAITING = {} -- its function waits
+local DONE = {}    -- its function has returned, this
 local running      -- the call whose function runs now
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
@@ -25,7 +27,7 @@ Call.__index = Call
 
 -- The coroutine of a session serves one call after the other.
 local function serve(fn, argument)
-  return serve(yield(nil, (fn(argument))))
+  return serve(yield(DONE, (fn(argument))))
 end
 
 local function traceback(thread, message)
@@ -60,6 +62,9 @@ function Call:abandon()
 end
 
 function Call:fail(message, trace)
+  if message == "not enough memory" then
+    collectgarbage() -- what it has left behind may be what the others need
+  end
   self.session.proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
   self:abandon()
   return self:finish(nil, true)
@@ -71,7 +76,7 @@ function Call:settle(ok, waiting, result)
     return self:fail(traceback(self.coroutine, waiting))
   elseif waiting == WAITING then
     return
-  elseif waiting ~= nil then
+  elseif waiting ~= DONE then
     return self:fail("a hook may not yield")
   end
   return self:finish(result)
@@ -120,7 +125,7 @@ function M.run(session, name, fn, argument, done)
   call.coroutine = call.coroutine or coroutine.create(serve)
   session.call = call
   local ok, waiting, result = run(call, fn, argument)
-  if ok and waiting == nil then -- it has not waited: the common case
+  if ok and waiting == DONE then -- it has not waited: the common case
     session.call = nil
     return done(session, result)
   end
@@ -197,10 +202,17 @@ function M.wait(start)
   return yield(WAITING)
 end
 
---- pcall and xpcall for scripts: a wait inside of them says why it cannot be. LuaJIT needs no such thing.
+--- What scripts have instead of Lua's own. PUC Lua: pcall and xpcall, as a wait inside of them has to say why it cannot
+--- be. LuaJIT: debug.sethook, as its hooks would be called for the whole process.
 M.protected = {}
 
-if not rawget(_G, "jit") then
+if rawget(_G, "jit") then
+  M.protected.debug = setmetatable({
+    sethook = function()
+      error("a script cannot set a debug hook under LuaJIT, which has one for all sessions", 2)
+    end,
+  }, { __index = debug })
+else
   local function leave(call, before, ...)
     if call then
       call.protected = before

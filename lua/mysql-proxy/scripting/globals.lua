@@ -64,6 +64,13 @@ local function install(proxy)
       return require("mysql-proxy.compatibility." .. name)
     end
   end
+  local exit = os.exit
+  rawset(os, "exit", function(...)
+    if hooks.session() then
+      error("a script cannot end the proxy: os.exit", 2)
+    end
+    return exit(...)
+  end)
   local original = require
   rawset(_G, "require", function(name)
     local first = package.loaded[name] == nil
