@@ -4,7 +4,11 @@
 
 local uv = require "luv"
 
-local M = {}
+local script = require "mysql-proxy.script"
+
+local M = {
+  TOP_LEVEL = "top level", -- what is called in the script's file itself
+}
 
 local SLOW_NS = 1e9 -- a call that holds up everybody for longer than this is logged
 
@@ -65,7 +69,14 @@ function Call:fail(message, trace)
   if message == "not enough memory" then
     collectgarbage() -- what it has left behind may be what the others need
   end
-  self.session.proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
+  local proxy = self.session.proxy
+  local path = proxy.lua_script
+  message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
+  if self.name == M.TOP_LEVEL then
+    proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""))
+  else
+    proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
+  end
   self:abandon()
   return self:finish(nil, true)
 end
@@ -106,6 +117,17 @@ function M.verdict(result)
   return nil
 end
 
+local MEANINGS = { [0] = true, [1] = true, [2] = true, [4] = true } -- nothing decided, and the PROXY_* constants
+
+--- Says in the log that a hook has returned a number without a meaning, which counts as nothing.
+---@param verdict integer|nil
+function M.note_unknown(session, hook, verdict)
+  if verdict and not MEANINGS[verdict] then
+    session.proxy.log:message(("%s: %s returned %.14g, which means nothing: it counts as nil"):format(
+      tostring(session), hook, verdict))
+  end
+end
+
 --- The session whose function runs now.
 function M.session()
   return running and running.session
@@ -132,6 +154,15 @@ function M.run(session, name, fn, argument, done)
   return call:settle(ok, waiting, result)
 end
 
+-- What the log says of a hook's name that is something else's.
+local function no_function(session, name, value)
+  local kind = type(value)
+  if name == "read_query_result" then
+    kind = "(network_mysqld_con_handle_proxy_resultset) got wrong type: " .. kind
+  end
+  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), name, kind))
+end
+
 --- Calls a function of the session's script, if it has one of that name.
 ---@param session table with view and environment
 ---@param name string
@@ -142,7 +173,7 @@ function M.call(session, name, argument, done)
   if fn == nil then
     return done(session, nil)
   elseif type(fn) ~= "function" then
-    session.proxy.log:message(("%s: %s is a %s instead of a function"):format(tostring(session), name, type(fn)))
+    no_function(session, name, fn)
     return done(session, nil)
   end
   return M.run(session, name, fn, argument, done)

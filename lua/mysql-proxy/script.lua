@@ -8,7 +8,9 @@ local M = {}
 M.LOAD_FAILED = "MySQL Proxy Lua script failed to load. Check the error log."
 M.EXECUTE_FAILED = "MySQL Proxy Lua script failed to execute. Check the error log."
 
-local compiled = {} -- path -> { version, chunk }
+-- path -> { version, code, chunk }. A chunk has one environment: while one runs, which may wait, others get their own.
+local compiled = {}
+local handed_out = setmetatable({}, { __mode = "k" }) -- chunk -> what it is of
 
 local function version_of(stat)
   return ("%d.%d %d %d"):format(stat.mtime.sec, stat.mtime.nsec, stat.size, stat.ino)
@@ -27,6 +29,29 @@ local function compile(path)
   return loadstring(text:gsub("^#[^\n]*", ""), path)
 end
 
+--- A message of Lua's about a script, with its whole path, of which Lua keeps some 50 characters: `[string "PATH..."]`.
+---@param text string
+---@param path string
+---@return string
+function M.with_whole_path(text, path)
+  return (text:gsub('%[string "([^\n"]+)%.%.%."%]', function(start)
+    return path:sub(1, #start) == start and ('[string "%s"]'):format(path) or nil
+  end))
+end
+
+local function hand_out(known, path)
+  local chunk = known.chunk or loadstring(known.code, path)
+  known.chunk, handed_out[chunk] = nil, known
+  return chunk
+end
+
+--- The chunk has run to its end, and may be run for others.
+---@param chunk function from M.load
+function M.release(chunk)
+  local known = handed_out[chunk]
+  known.chunk, handed_out[chunk] = setfenv(chunk, _G), nil -- the environment is of no more use
+end
+
 --- The compiled file, as it is now.
 ---@param path string
 ---@param log table gets a line when a changed file does not compile
@@ -40,7 +65,7 @@ function M.load(path, log)
   end
   local version, known = version_of(stat), compiled[path]
   if known and known.version == version then
-    return known.chunk
+    return hand_out(known, path)
   end
   local chunk
   chunk, message = compile(path)
@@ -48,10 +73,10 @@ function M.load(path, log)
     if known then
       log:warning(("reloading '%s' failed"):format(path))
     end
-    return nil, ("lua_load_file(%s) failed: %s"):format(path, message)
+    return nil, ("lua_load_file(%s) failed: %s"):format(path, M.with_whole_path(message, path))
   end
-  compiled[path] = { version = version, chunk = chunk }
-  return chunk
+  compiled[path] = { version = version, code = string.dump(chunk), chunk = chunk }
+  return hand_out(compiled[path], path)
 end
 
 local environments = { __index = _G }

@@ -34,6 +34,7 @@ Session.__index = Session
 ---@field response_checked boolean it was that by which the server has let it in
 ---@field charset integer|nil the character set that its login named
 ---@field default_db string|nil
+---@field auth_plugin_name string|nil that its login named
 
 -- What each state does with a packet that comes from the client or from the server. A packet from a side that is not
 -- named, or while a hook of the script waits, ends the session.
@@ -264,6 +265,9 @@ function Session:take_greeting(payload)
 end
 
 function Session:pass_greeting(verdict)
+  if verdict == SEND_QUERY then
+    self:log("warning", "(read_handshake) return proxy.PROXY_SEND_QUERY is deprecated, use PROXY_SEND_RESULT instead")
+  end
   if verdict == SEND_RESULT or verdict == SEND_QUERY then
     self.client:write((self.proxy.scripting.response(self, 0)))
     return self:close("the script has answered read_handshake")
@@ -327,6 +331,10 @@ function Session:pass_handshake_response(verdict)
       return self:close("the script has answered read_auth")
     end
     return self:begin_queries()
+  elseif not self.server and verdict == SEND_QUERY then
+    return self:refuse(sequence + 1, {
+      errcode = 1105, sqlstate = "07000", errmsg = "(lua) read_auth wants to send a login, but there is no server",
+    })
   elseif not self.server then
     self.client:send(proto.to_ok_packet { server_status = STATUS_AUTOCOMMIT }, sequence + 1)
     return self:begin_queries()
@@ -383,6 +391,7 @@ function Session:logged_in(login, client)
   local server = self.server
   server.username, server.scrambled_password = login.username or "", login.response or ""
   server.default_db, server.charset = login.database or "", login.charset
+  server.auth_plugin_name = login.auth_plugin_name
   server.response_checked = false
   if client then
     self.login.username, self.login.response = login.username, login.response
@@ -453,7 +462,7 @@ function Session:begin_queries()
     self.hooks.begin_queries(self)
   end
   self.relay:start()
-  if self.proxy.shutting_down then
+  if self.proxy.shutting_down or self.closes_after_answer then
     self.relay:close_when_idle()
   end
 end

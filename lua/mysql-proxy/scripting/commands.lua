@@ -127,6 +127,7 @@ local function decided(session, result, failed)
     critical(session, "proxy.queue:append() or :prepend() used without 'return proxy.PROXY_SEND_QUERY'. "
       .. "Discarding %d elements from the queue.", waiting)
   end
+  hooks.note_unknown(session, "read_query", verdict)
   queries.clear(session.queue)
   return forward(session)
 end

@@ -108,8 +108,8 @@ for _, key in ipairs { "username", "scrambled_password", "default_db" } do
 end
 
 function server.auth_plugin_name(session)
-  local challenge = session.server.challenge
-  return challenge and challenge.auth_plugin_name
+  local name, challenge = session.server.auth_plugin_name, session.server.challenge
+  return name or challenge and challenge.auth_plugin_name
 end
 
 local function side(readers)
@@ -150,8 +150,11 @@ local meta = {}
 function meta.__index(self, key)
   local session = self[SESSION]
   if key == "client" then
-    local object = setmetatable({ [SESSION] = session }, client_meta)
-    rawset(self, "client", object)
+    local object = session.client_view
+    if not object then
+      object = setmetatable({ [SESSION] = session }, client_meta)
+      session.client_view = object
+    end
     return object
   elseif key == "server" then
     return session.server and setmetatable({ [SESSION] = session }, server_meta)

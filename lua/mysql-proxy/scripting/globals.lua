@@ -34,6 +34,35 @@ local function figures_of(proxy)
   }
 end
 
+-- Lua's own `write` would say that the mistake is here.
+local function check_texts(...)
+  for index = 1, select("#", ...) do
+    local kind = type((select(index, ...)))
+    if kind ~= "string" and kind ~= "number" then
+      error(("bad argument #%d to 'write' (string expected, got %s)"):format(index, kind), 3)
+    end
+  end
+end
+
+-- What a script prints or writes is to be seen while it runs, also what ends no line.
+local function show_output()
+  local stdout, methods = io.stdout, getmetatable(io.stdout).__index
+  stdout:setvbuf("line")
+  local write, write_to = io.write, methods.write
+  local function flush(...)
+    stdout:flush()
+    return ...
+  end
+  rawset(io, "write", function(...)
+    check_texts(...)
+    return flush(write(...))
+  end)
+  function methods.write(file, ...)
+    check_texts(...)
+    return flush(write_to(file, ...))
+  end
+end
+
 local installed = false
 
 -- Once in a process: `require` for scripts, and the constants that the manual says need no `proxy.` before them.
@@ -42,7 +71,7 @@ local function install(proxy)
     return
   end
   installed = true
-  io.stdout:setvbuf("line") -- what a script prints is to be seen while it runs
+  show_output()
   for name, value in pairs(constants) do
     if name:find("^PROXY_") then
       rawset(_G, name, value)

@@ -43,13 +43,13 @@ function M.begin(session, next)
   for name, fn in pairs(hooks.protected) do
     environment[name] = fn
   end
-  return hooks.run(session, ("lua-error) [%s]"):format(proxy.lua_script), setfenv(chunk, environment), nil,
-    function(_, _, failed)
-      if failed then
-        return refuse(session, script.EXECUTE_FAILED)
-      end
-      return next(session)
-    end)
+  return hooks.run(session, hooks.TOP_LEVEL, setfenv(chunk, environment), nil, function(_, _, failed)
+    script.release(chunk)
+    if failed then
+      return refuse(session, script.EXECUTE_FAILED)
+    end
+    return next(session)
+  end)
 end
 
 --- Calls a hook; next(session, verdict) goes on with it, now or when it has waited.
@@ -58,7 +58,9 @@ end
 function M.ask(session, hook, argument, next)
   return hooks.call(session, hook, argument, function(_, result, failed)
     if session.state ~= "close" then
-      return next(session, hooks.verdict(result), failed)
+      local verdict = hooks.verdict(result)
+      hooks.note_unknown(session, hook, verdict)
+      return next(session, verdict, failed)
     end
   end)
 end
