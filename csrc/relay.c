@@ -116,7 +116,7 @@ static void write_error(struct relay *r, uint8_t sequence, uint16_t code, const 
 static void tell_server_lost(struct relay *r) {
   uint8_t last = r->request.sequence;
   if (!r->waiting || r->answered) {
-    if (!r->pending_count || pending_at(r, 0)->destination == TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
+    if (!r->pending_count || pending_at(r, 0)->destination >= TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
     if (!framing_at_boundary(&r->answer.framing)) return;
     uint8_t sequence = r->answer.framing.sequence; /* 0: nothing yet */
     if (!r->uploading && sequence) last = (uint8_t)(sequence + r->numbering.shift);
@@ -192,7 +192,7 @@ void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
 /* The server waits for what the client says next, whatever the owner still thinks about. */
 static bool is_clients_turn(struct relay *r) {
   if (r->uploading || r->logging_in) return true;
-  return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) && pending_at(r, 0)->destination != TO_OWNER;
+  return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) && pending_at(r, 0)->destination < TO_OWNER;
 }
 
 /* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */
@@ -381,6 +381,7 @@ bool relay_write_client(struct relay *r, const uint8_t *data, size_t length) {
 static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
   if (!length || r->ended) return;
   bool to_owner = r->pending_count && pending_at(r, 0)->destination == TO_OWNER;
+  if (r->pending_count && pending_at(r, 0)->destination == TO_NOBODY) return;
   if (to_owner) {
     if (length > r->answer_limit - r->collected.length) r->overflowed = true;
     if (r->overflowed)
@@ -427,7 +428,9 @@ static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) 
 static void end_answer(struct relay *r) {
   uint16_t error = r->answer.error;
   struct pending done = pending_pop(r);
-  if (done.destination == TO_CLIENT) return;
+  if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
+  if (r->second_error && done.command == COM_CHANGE_USER && error && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY))
+    end_relay(r, "server", "not enough memory", "ENOMEM");
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();

@@ -20,7 +20,7 @@
 
 enum { PENDING_INLINE = 4 };
 
-enum destination { TO_CLIENT, TO_CLIENT_NOTIFY, TO_OWNER };
+enum destination { TO_CLIENT, TO_CLIENT_NOTIFY, TO_OWNER, TO_NOBODY };
 
 /* Follows packet headers to count them on by `shift`. */
 struct numbering {
@@ -65,6 +65,7 @@ struct relay {
   bool logging_in;     /* the client takes part in the authentication that an injected COM_CHANGE_USER has led to */
   bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;        /* nothing may follow the command forwarded with notify */
+  bool second_error;   /* behind an ERR in answer to COM_CHANGE_USER comes another, for nobody */
   bool overflowed;     /* the answer for the owner was too long to be kept */
   bool deaf;           /* the server does not take bytes any more, but may still say why */
   bool client_done;    /* it sends no more, but may wait for answers */

@@ -249,6 +249,13 @@ static void set_count(lua_State *L, const char *key, uint64_t count) {
   lua_setfield(L, -2, key);
 }
 
+/* relay:expect_second_error(): this server answers a COM_CHANGE_USER that it refuses with two ERR packets (bug 25371 of
+ * MySQL). Nobody gets the second; the command has to be forwarded with notify, or injected. */
+static int expect_second_error(lua_State *L) {
+  check_relay(L)->second_error = true;
+  return 0;
+}
+
 /* relay:summary(): what the last answer was, of which the client has got the packets, for resultset.new(). */
 static int summary(lua_State *L) {
   const struct response *a = &check_relay(L)->answer;
@@ -327,6 +334,7 @@ static int negotiated(lua_State *L) {
 void relay_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"summary", summary},
                                      {"answer", answer},
+                                     {"expect_second_error", expect_second_error},
                                      {"detach", detach},
                                      {"attach", attach},
                                      {"start", start},

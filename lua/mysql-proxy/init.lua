@@ -32,6 +32,7 @@ local BACKLOG = 1024
 ---@field proxy_lua_script? string a script's file: its hooks are called for every client
 ---@field proxy_lua_config_folder? string of the files that clients may save and load options of scripts in
 ---@field proxy_hook_timeout? number seconds that a hook may wait; default 60
+---@field proxy_fix_bug_25371? boolean a client's COM_CHANGE_USER goes to servers of 5.1.14 to 5.1.17 too
 ---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
@@ -79,6 +80,7 @@ function M.new(options)
     lua_config_folder = options.proxy_lua_config_folder,
     scripting = options.proxy_lua_script and require("mysql-proxy.scripting"),
     hook_timeout = default(options.proxy_hook_timeout, 60),
+    fix_bug_25371 = options.proxy_fix_bug_25371,
     pool_no_change_user = options.proxy_pool_no_change_user,
     sessions = {},
     session_count = 0,

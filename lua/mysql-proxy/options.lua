@@ -61,6 +61,8 @@ local OPTIONS = {
   { group = "proxy", name = "no-proxy", kind = "flag", help = "no proxy: the admin interface alone" },
   { group = "proxy", name = "proxy-skip-profiling", kind = "flag", help = "no statistics of statements" },
   { group = "proxy", name = "proxy-profiling", kind = "flag", help = "the default, without effect" },
+  { group = "proxy", name = "proxy-fix-bug-25371", kind = "flag",
+    help = "COM_CHANGE_USER with MySQL 5.1.14 to 5.1.17" },
   { group = "proxy", name = "proxy-pool-no-change-user", kind = "flag",
     help = "don't log in anew on a pooled connection" },
   { group = "proxy", name = "proxy-hook-timeout", kind = "seconds", value = "SEC", default = 60,

@@ -2,6 +2,7 @@
 -- pass through here one by one, those of the command phase through a relay in C that comes back only for what was
 -- asked for.
 
+local frame = require("mysql.packet").frame
 local proto = require "mysql.proto"
 local stream = require "mysql.stream"
 
@@ -52,6 +53,18 @@ local states = {
 local MASKED = proto.capabilities.CLIENT_COMPRESS
   + proto.capabilities.CLIENT_SSL
   + proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM
+
+local COM_CHANGE_USER = constants.COM_CHANGE_USER
+local CHANGE_USER_BROKEN = frame(proto.to_err_packet {
+  errcode = 1105, sqlstate = "07000",
+  errmsg = "COM_CHANGE_USER is broken on 5.1.14-.17, please upgrade the MySQL Server",
+}, 1)
+
+-- Whether a server answers a COM_CHANGE_USER that it refuses with two ERR packets (bug 25371 of MySQL).
+local function answers_twice(server)
+  local version = server and server.challenge.server_version
+  return version and version >= 50114 and version <= 50117
+end
 
 local PLUGIN_AUTH = proto.capabilities.CLIENT_PLUGIN_AUTH
 
@@ -461,6 +474,10 @@ function Session:begin_queries()
     self.relay:watch(unpack(self.hooks.watched))
     self.hooks.begin_queries(self)
   end
+  if answers_twice(self.server) then
+    self.relay:watch(COM_CHANGE_USER)
+    self.relay:expect_second_error()
+  end
   self.relay:start()
   if self.proxy.shutting_down or self.closes_after_answer then
     self.relay:close_when_idle()
@@ -468,12 +485,19 @@ function Session:begin_queries()
 end
 
 --- A watched command: the port's hook or the script answers it, or it goes on as it came.
-function Session:on_command(relay, packet)
-  self.hooks.read_query(self, relay, packet)
+function Session:on_command(relay, command)
+  if command:byte() == COM_CHANGE_USER and answers_twice(self.server) and not self.proxy.fix_bug_25371 then
+    return relay:reply(CHANGE_USER_BROKEN)
+  elseif not self.hooks then
+    return relay:forward(true)
+  end
+  return self.hooks.read_query(self, relay, command)
 end
 
 function Session:on_answer(_, error, packets)
-  self.hooks.read_query_result(self, error, packets)
+  if self.hooks then
+    self.hooks.read_query_result(self, error, packets)
+  end
 end
 
 function Session:on_local_infile(_, packets)

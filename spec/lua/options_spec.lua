@@ -208,6 +208,7 @@ describe("mysql-proxy.options", function()
         "proxy-backend-addresses", "proxy-read-only-address", "proxy-read-only-backend-addresses",
         "proxy-read-timeout", "proxy-write-timeout", "proxy-lua-script", "proxy-lua-config-folder",
         "proxy-hook-timeout",
+        "proxy-fix-bug-25371",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
         "basedir", "plugins", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
         "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",

@@ -79,12 +79,6 @@ local function followed(packet)
   return FOLLOWED[kind] and packet
 end
 
--- These servers answer COM_CHANGE_USER with two ERR packets (bug 25371 of MySQL).
-local function answers_twice(session)
-  local version = session.server.challenge.server_version
-  return version >= 50114 and version <= 50117
-end
-
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
 local function forward(session)
   local packet, guard = session.command, session.port.hooks
@@ -96,9 +90,6 @@ local function forward(session)
     return session:close("no server")
   end
   local kind, follows = byte(packet), followed(packet)
-  if kind == COM_CHANGE_USER and answers_twice(session) then
-    return done(session, err(1105, "COM_CHANGE_USER is broken on 5.1.14-.17, please upgrade the MySQL Server"))
-  end
   session.command, session.forwarded = nil, follows
   session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
   if session.closes_after_answer then
