@@ -103,36 +103,54 @@ local function close(handle)
   end
 end
 
---- Runs a program to its end.
+local OUTPUT_LIMIT = 1024 * 1024
+
+--- Runs a program to its end. What it starts is in a process group of its own, which is killed if the hook cannot wait
+--- for it any longer.
 ---@param program string
 ---@param args? string[]
 ---@param input? string for its standard input
+---@param options? { limit: integer } bytes that it may say, on standard output and error together; default 1 MiB
 ---@return { code: integer, signal: integer, stdout: string, stderr: string }|nil
----@return string|nil message why it could not be started
-function M.spawn(program, args, input)
+---@return string|nil message why it could not be started, or that it has said more, for which it was killed
+function M.spawn(program, args, input, options)
+  local limit = options and options.limit or OUTPUT_LIMIT
+  if type(limit) ~= "number" then
+    error(("bad argument #4 to 'spawn' ({ limit = number } expected, got %s)"):format(type(limit)), 2)
+  end
   return hooks.wait(function(resume)
     local pipes, output = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }, { [2] = {}, [3] = {} }
-    local handle, ended, message
+    local handle, ended, pid, length = nil, nil, nil, 0
     local function finish() -- when it has ended, and all that it said has been read
       if ended and pipes[2]:is_closing() and pipes[3]:is_closing() then
         ended.stdout, ended.stderr = table.concat(output[2]), table.concat(output[3])
         resume(ended)
       end
     end
-    handle, message = uv.spawn(program, { args = args or {}, stdio = pipes }, function(code, signal)
+    local function abandon()
+      if handle and not ended then
+        uv.kill(-pid, "sigkill")
+      end
+      for _, pipe in ipairs(pipes) do -- others than the program may have the other ends
+        close(pipe)
+      end
+    end
+    handle, pid = uv.spawn(program, { args = args or {}, stdio = pipes, detached = true }, function(code, signal)
       handle:close()
       ended = { code = code, signal = signal }
       finish()
     end)
     if not handle then
-      for _, pipe in ipairs(pipes) do
-        close(pipe)
-      end
-      return resume(nil, message)
+      abandon()
+      return resume(nil, pid)
     end
     for index, parts in pairs(output) do
       pipes[index]:read_start(function(_, chunk)
-        if chunk then
+        length = length + #(chunk or "")
+        if length > limit then
+          abandon()
+          resume(nil, ("%s has said more than %d bytes"):format(program, limit))
+        elseif chunk then
           parts[#parts + 1] = chunk
         else
           close(pipes[index])
@@ -146,14 +164,7 @@ function M.spawn(program, args, input)
     pipes[1]:shutdown(function()
       close(pipes[1])
     end)
-    return function()
-      if not ended then
-        handle:kill("sigterm")
-      end
-      for _, pipe in ipairs(pipes) do -- others than the program may have the other ends
-        close(pipe)
-      end
-    end
+    return abandon
   end)
 end
 

@@ -100,7 +100,7 @@
 ---@field await fun(start: fun(resume: fun(...)): fun()|nil): any
 ---@field sleep fun(ms: number)
 ---@field resolve fun(host: string): string[]|nil, string|nil
----@field spawn fun(program: string, args?: string[], input?: string): table|nil, string|nil
+---@field spawn fun(program: string, args?: string[], input?: string, options?: { limit: integer }): table|nil, string|nil
 ---@field query fun(where: integer|string, sql: string, login?: table): table|nil, string|nil
 
 ---@class ProxyTable
