@@ -12,21 +12,7 @@ local servers = require "spec.support.server"
 local LOAD_FAILED = "MySQL Proxy Lua script failed to load. Check the error log."
 local EXECUTE_FAILED = "MySQL Proxy Lua script failed to execute. Check the error log."
 
--- Answers `EVAL expression, ...` with the values: `here` is the script's own environment.
-local EVAL = [[
-  here = getfenv(1)
-  function read_query(packet)
-    local expressions = packet:match("^\3EVAL (.*)")
-    if not expressions then return end
-    local values, count = {}, 0
-    local function take(...) count, values = select("#", ...), { ... } end
-    take(setfenv(assert(loadstring("return " .. expressions)), here)())
-    for i = 1, count do values[i] = tostring(values[i]) end
-    proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = {
-      fields = { { name = "values", type = proxy.MYSQL_TYPE_STRING } }, rows = { { table.concat(values, " ") } } } }
-    return proxy.PROXY_SEND_RESULT
-  end
-]]
+local EVAL, says = scripted.EVAL, scripted.says
 
 for _, server in ipairs(servers.all()) do
   describe("the file of a script in front of " .. server.name, function()
@@ -46,11 +32,6 @@ for _, server in ipairs(servers.all()) do
         series = nil
       end
     end)
-
-    local function says(client, expressions)
-      local answer = client:ask("EVAL " .. expressions)
-      return answer.rows and answer.rows[1][1] or answer.errmsg
-    end
 
     local function refused_with(text)
       local client = raw.connect(series.proxy.port)

@@ -24,6 +24,35 @@ function M.client(proxy, user, more)
   return raw.connect(proxy.port):login(user or "nopass", more)
 end
 
+--- A script that answers `EVAL expression, ...` with the values, and leaves everything else to the server. `here` is
+--- its environment.
+M.EVAL = [[
+  here = getfenv(1)
+  function read_query(packet)
+    local expressions = packet:match("^\3EVAL (.*)")
+    if not expressions then return end
+    local values, count = {}, 0
+    local function take(...) count, values = select("#", ...), { ... } end
+    take(setfenv(assert(loadstring("return " .. expressions)), here)())
+    for i = 1, count do values[i] = tostring(values[i]) end
+    proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = {
+      fields = { { name = "values", type = proxy.MYSQL_TYPE_STRING } }, rows = { { table.concat(values, " ") } } } }
+    return proxy.PROXY_SEND_RESULT
+  end
+]]
+
+--- The values that EVAL gives a client, with blanks between them.
+function M.says(client, expressions)
+  local answer = client:ask("EVAL " .. expressions)
+  return answer.rows and answer.rows[1][1] or answer.errmsg
+end
+
+--- What EVAL says of statements: what they return, or their error without its place.
+function M.does(client, statements)
+  return (M.says(client, ("(function(ok, ...) return ... end)(pcall(function() %s end))"):format(statements))
+    :gsub("^%[string .-%]:%d+: ", ""))
+end
+
 local Series = {}
 Series.__index = Series
 
