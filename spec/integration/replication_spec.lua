@@ -2,6 +2,7 @@ local uv = require "luv"
 
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
+local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
 -- What the two call the same things.
@@ -10,7 +11,7 @@ local words = {
     options = { "--gtid-strict-mode=1" },
     source = "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='root', MASTER_PASSWORD='root', "
       .. "MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=no",
-    by_gtid = "CHANGE MASTER TO MASTER_USE_GTID=slave_pos",
+    by_gtid = "CHANGE MASTER TO MASTER_USE_GTID=slave_pos", to_port = "CHANGE MASTER TO MASTER_PORT=%d",
     start = "START SLAVE", stop = "STOP SLAVE", status = "SHOW SLAVE STATUS",
     position = "SHOW MASTER STATUS",
     wait = "SELECT MASTER_POS_WAIT('%s', %s, 60)",
@@ -26,6 +27,7 @@ local words = {
       .. "SOURCE_PASSWORD='root', SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=100, SOURCE_SSL=0, "
       .. "GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=0",
     by_gtid = "CHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1",
+    to_port = "CHANGE REPLICATION SOURCE TO SOURCE_PORT=%d",
     start = "START REPLICA", stop = "STOP REPLICA", status = "SHOW REPLICA STATUS",
     position = "SHOW BINARY LOG STATUS",
     wait = "SELECT SOURCE_POS_WAIT('%s', %s, 60)",
@@ -146,6 +148,33 @@ for _, shared in ipairs(servers.all()) do
       assert.equal("20", (primary:sql(word.semi_sync_commits):match("%d+")))
       catch_up_by_gtid()
       same_rows()
+    end)
+
+    it("through a script that wants to see every answer goes on: a binary log has no end to wait for", function()
+      local looking = scripted.start({ primary }, [[
+        function read_query(packet)
+          print("command " .. packet:byte())
+          proxy.queries:append(1, packet, { resultset_is_needed = true })
+          return proxy.PROXY_SEND_QUERY
+        end
+        function read_query_result(inj)
+          print("answered " .. inj.query:byte() .. " " .. tostring(inj.resultset.query_status))
+        end
+      ]])
+      replica:sql(word.stop)
+      replica:sql(word.to_port:format(looking.port))
+      change_rows()
+      replica:sql(word.start)
+      catch_up_by_gtid()
+      same_rows()
+      primary:sql("INSERT INTO test.rows_changed (a) VALUES (1)")
+      catch_up_by_gtid()
+      assert.matches("command " .. (flavour == "mysql" and 30 or 18) .. "\n$", looking.process:stdout())
+      replica:sql(word.stop)
+      replica:sql(word.to_port:format(proxy.port))
+      replica:sql(word.start)
+      assert.equal(0, looking:stop())
+      assert.is_nil(looking:log():match("%(critical%) [^\n]*session[^\n]*"))
     end)
 
     it("is told at once when the primary dies, and goes on when it is back", function()

@@ -16,6 +16,9 @@ local function refuse(name, index, expected, value)
     index, name, expected, value == nil and "no value" or type(value)), 4)
 end
 
+-- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID: nobody can wait for the end of the answer.
+local ENDLESS = { [18] = true, [30] = true }
+
 -- What a script has given, as an item of the queue.
 local function check(name, id, packet, options)
   local number, streamed = tonumber(id), false
@@ -36,6 +39,9 @@ local function check(name, id, packet, options)
         name, name, type(needed)), 3)
     end
     streamed = needed == false
+  end
+  if ENDLESS[packet:byte()] then
+    streamed = true
   end
   return { id = number - number % (number < 0 and -1 or 1), query = packet, [STREAMED] = streamed }
 end
