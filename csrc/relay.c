@@ -1,6 +1,7 @@
 /* How the bytes move: see relay.h. relay_owner.c tells the owner of it; relay_module.c is the relay's face to Lua. */
 #include "relay.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { HIGH_WATER = 64 * 1024 }; /* more than this not taken by one side: the other is not read */
@@ -200,11 +201,19 @@ static bool is_conversation(struct relay *r, uint8_t sequence) {
   return pending_is(r, RESPONSE_STREAM) || (pending_is(r, RESPONSE_AUTH) && sequence != 0);
 }
 
+static void out_of_sync(struct relay *r) {
+  char problem[64];
+  unsigned expected = r->waiting ? (uint8_t)(r->answer.framing.sequence + r->numbering.shift + 1) : 0;
+  snprintf(problem, sizeof problem, "received packet-id %u, but expected %u ... out of sync.",
+           (unsigned)r->request.first_sequence, expected);
+  protocol_error(r, "client", problem);
+}
+
 /* The head of a client's packet has come. */
 static void begin_packet(struct relay *r) {
   if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
   if (r->request.first_sequence != 0 || r->waiting)
-    protocol_error(r, "client", "received a packet-id other than the expected 0 ... out of sync.");
+    out_of_sync(r);
   else if (r->request.head_seen == 0)
     protocol_error(r, "client", "received an empty packet instead of a command");
   else if (!relay_pending_push(r, r->request.head[0], TO_CLIENT))

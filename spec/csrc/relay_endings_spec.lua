@@ -295,9 +295,9 @@ describe("a relay", function()
     end
 
     it("refuses a command with a sequence number", function()
-      refused(packets(1, "\3SELECT 1"), 2, "received a packet-id other than the expected 0 ... out of sync.")
+      refused(packets(1, "\3SELECT 1"), 2, "received packet-id 1, but expected 0 ... out of sync.")
       c:close()
-      refused(packets(255, "\3SELECT 1"), 0, "received a packet-id other than the expected 0 ... out of sync.")
+      refused(packets(255, "\3SELECT 1"), 0, "received packet-id 255, but expected 0 ... out of sync.")
     end)
 
     it("refuses an empty command", function()
@@ -307,9 +307,9 @@ describe("a relay", function()
     it("refuses them when commands are watched, too", function()
       watch(forward)
       c.client:send(3, "\3SELECT 1")
-      c:ends("client", "received a packet-id other than the expected 0 ... out of sync.", "EPROTO")
+      c:ends("client", "received packet-id 3, but expected 0 ... out of sync.", "EPROTO")
       c.client:receives(packets(4, proto.to_err_packet {
-        errcode = 1156, sqlstate = "08S01", errmsg = "received a packet-id other than the expected 0 ... out of sync.",
+        errcode = 1156, sqlstate = "08S01", errmsg = "received packet-id 3, but expected 0 ... out of sync.",
       }))
       assert.same({}, c.seen)
     end)
@@ -319,7 +319,7 @@ describe("a relay", function()
       c:command("\3SELECT 1")
       c:answer(1, "\1", "column", EOF)
       c.client:send(1, "\3SELECT 2")
-      c:ends("client", "received a packet-id other than the expected 0 ... out of sync.", "EPROTO")
+      c:ends("client", "received packet-id 1, but expected 0 ... out of sync.", "EPROTO")
       c.client:closes()
     end)
 

@@ -217,7 +217,7 @@ for _, server in ipairs(servers.all()) do
         local err = proto.from_err_packet((client:packet()))
         assert.equal(1156, err.errcode)
         assert.truthy(client:wait_for_end())
-        logged("(critical)", peer, "read_query", "packet-id", "out of sync")
+        logged("(critical)", peer, "read_query", "received packet-id 5, but expected 0 ... out of sync")
         client:close()
         all_returned()
       end)
