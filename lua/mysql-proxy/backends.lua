@@ -49,6 +49,7 @@ function Backends:add(text, type)
     connected_clients = 0,
     index = #self + 1,
     pool = pool.new(),
+    read_only_pool = pool.new(), -- of the read-only port's sessions
   }, Backend)
   self[backend.index] = backend
   self.log:message(("added %s backend: %s"):format(type == M.READ_ONLY and "read-only" or "read/write", text))

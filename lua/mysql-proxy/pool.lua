@@ -75,6 +75,13 @@ local function usable(session, server)
   return server.username and (not logging_in or session.auth_result and session.auth_result:byte() == OK)
 end
 
+--- Where a session's idle connections are. The read-only port has its own: a connection that could write may have
+--- statements prepared that do, and one that could not is of no use to others.
+---@return Pool
+function M.of(backend, session)
+  return session and session.port.hooks and backend.read_only_pool or backend.pool
+end
+
 --- Puts the session's server connection aside, or closes it if it is of no use to others.
 function M.release(session)
   local server = session.server
@@ -94,7 +101,7 @@ function M.release(session)
   if not server.capabilities then -- the next who logs in changes nothing of that
     server.capabilities, server.all_capabilities = stream.negotiated(session.greeted, session.login)
   end
-  return server.backend.pool:add(server)
+  return M.of(server.backend, session):add(server)
 end
 
 local PLUGIN_AUTH, CONNECT_ATTRS = proto.capabilities.CLIENT_PLUGIN_AUTH, proto.capabilities.CLIENT_CONNECT_ATTRS
@@ -137,9 +144,9 @@ end
 ---@return Server|nil
 function M.take(backend, session, before_login)
   if before_login then
-    return take_first(backend.pool:list_for(""), anyone)
+    return take_first(M.of(backend, session):list_for(""), anyone)
   end
-  return take_first(backend.pool.lists[session.login.username or ""], suitable(session, true))
+  return take_first(M.of(backend, session).lists[session.login.username or ""], suitable(session, true))
 end
 
 local SERVER_OK = { server_status = 2 }
@@ -188,7 +195,7 @@ function M.log_in(session, sequence)
   elseif not has(login.capabilities, PLUGIN_AUTH) then
     return session:cannot_ask_again()
   end
-  local other = fits and session.server or not unchanged and take_first(backend.pool:list_for(""), suits)
+  local other = fits and session.server or not unchanged and take_first(M.of(backend, session):list_for(""), suits)
   if not other then
     M.release(session)
     return session:connect_again(backend)

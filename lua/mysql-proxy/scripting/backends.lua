@@ -1,6 +1,8 @@
 -- proxy.global.backends: the servers, as scripts see them.
 
 local connection = require "mysql-proxy.scripting.connection"
+local hooks = require "mysql-proxy.hooks"
+local pools = require "mysql-proxy.pool"
 
 local M = {}
 
@@ -24,7 +26,7 @@ for _, key in ipairs { "connected_clients", "state", "type", "uuid" } do
 end
 
 function readers.idling_connections(backend)
-  return backend.pool:count()
+  return pools.of(backend, hooks.session()):count()
 end
 
 -- pool.users[NAME].cur_idle_connections
@@ -57,8 +59,9 @@ local function pool_face(pool)
 end
 
 function readers.pool(backend)
-  backend.pool_face = backend.pool_face or pool_face(backend.pool)
-  return backend.pool_face
+  local pool = pools.of(backend, hooks.session())
+  pool.face = pool.face or pool_face(pool)
+  return pool.face
 end
 
 local function face_of(backend)

@@ -242,8 +242,22 @@ end
 
 local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"
 
+-- After these the server has to be told again what the port's sessions may do, before anything else.
+local FORGETTING = { [COM_CHANGE_USER] = true, [COM_RESET_CONNECTION] = true }
+
 function M.read_query_result(session, error, packets)
-  local item = session.item
+  local item, forgotten, guard = session.item, session.forgotten, session.port.hooks
+  if forgotten then
+    session.forgotten = nil
+    guard.read_query_result(session, error, packets)
+    if session.state == "close" then
+      return
+    end
+    error, packets = forgotten.error, forgotten.packets
+  elseif item and guard and FORGETTING[byte(item.query)] then
+    session.forgotten = { error = error, packets = packets }
+    return guard.begin_queries(session)
+  end
   if not item then
     if session.forwarded then
       if error == 0 then

@@ -22,7 +22,7 @@ local COMPATIBLE = { "glib2", "posix" }
 local function figures_of(proxy)
   local idle, down = 0, 0
   for _, backend in ipairs(proxy.backends) do
-    idle = idle + backend.pool:count()
+    idle = idle + backend.pool:count() + backend.read_only_pool:count()
     down = down + (backend.state == constants.BACKEND_STATE_DOWN and 1 or 0)
   end
   return {
