@@ -1,0 +1,700 @@
+-- What each hook of a script is told, what it may decide, and what becomes of that on the wire.
+
+local packet = require "mysql.packet"
+local proto = require "mysql.proto"
+local uv = require "luv"
+
+local process = require "spec.support.process"
+local raw = require "spec.support.raw"
+local scripted = require "spec.support.scripted"
+local servers = require "spec.support.server"
+
+local EVAL, says, does = scripted.EVAL, scripted.says, scripted.does
+local FLAGS = proto.capabilities
+local ERR = "\255\81\4#07000" -- 1105
+
+-- What a client's login looks like before it has read anything.
+local function login_packet(fields)
+  return proto.to_response_packet(setmetatable(fields, { __index = {
+    capabilities = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
+      + FLAGS.CLIENT_CONNECT_WITH_DB,
+    server_capabilities = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
+      + FLAGS.CLIENT_CONNECT_WITH_DB,
+    max_packet_size = 2 ^ 24, charset = 45, username = "", response = "", auth_plugin_name = "mysql_native_password",
+  } }))
+end
+
+-- No server is there: the script is one.
+local MOCK = [[
+  local proto = require("mysql.proto")
+  function connect_server()
+    proxy.response = { type = proxy.MYSQLD_PACKET_RAW, packets = { proto.to_challenge_packet({
+      server_version = 50045, thread_id = 9, capabilities = 0x8a208, auth_plugin_name = "mysql_native_password",
+      challenge = ("c"):rep(20) }) } }
+    return proxy.PROXY_SEND_RESULT
+  end
+]]
+
+describe("the hooks of a script without a server:", function()
+  local series
+
+  setup(function()
+    series = scripted.series({ "127.0.0.1:1" })
+  end)
+
+  teardown(function()
+    series:stop()
+  end)
+
+  after_each(function()
+    series:leave()
+  end)
+
+  local function connect()
+    local client = raw.connect(series.proxy.port)
+    table.insert(series.clients, client)
+    return client
+  end
+
+  local function is_last(client, expected, number)
+    local payload, sequence = client:packet()
+    assert.same({ expected, number }, { payload, sequence })
+    assert.truthy(client:wait_for_end())
+  end
+
+  it("connect_server knows its client and nothing else; its answer is the first packet, and the last", function()
+    series:run [[
+      function connect_server()
+        local c = proxy.connection
+        print(c.backend_ndx, c.server, c.thread_id, c.default_db, c.mysqld_version, c.client.username,
+          c.client.scrambled_password, c.client.default_db, c.client.mysqld_version, c.client.thread_id,
+          c.client.scramble_buffer, c.client.auth_plugin_name)
+        print(c.client.src.name, c.client.dst.name)
+        proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "no" }
+        return proxy.PROXY_SEND_RESULT
+      end]]
+    local client = connect()
+    is_last(client, ERR .. "no", 0)
+    series:prints(("0" .. ("\tnil"):rep(11) .. "\n127.0.0.1:%d\t127.0.0.1:%d\n"):format(
+      client.socket:getsockname().port, series.proxy.port), true)
+    series:run "function connect_server() proxy.response.type = proxy.MYSQLD_PACKET_OK return 2 end"
+    is_last(connect(), "\0\0\0\2\0\0\0", 0)
+    assert.is_nil(series.proxy:log():find("connect(127.0.0.1:1)", 1, true))
+  end)
+
+  it("connect_server is called again for each server that fails", function()
+    series:run "function connect_server() print('asked', proxy.connection.backend_ndx) end"
+    is_last(connect(), "\255\81\4(proxy) all backends are down", 0)
+    series:prints("asked\t0\nasked\t0\n", true)
+    series:run "function connect_server() proxy.connection.backend_ndx = 2 print(proxy.connection.backend_ndx) end"
+    is_last(connect(), "\255\81\4(proxy) all backends are down", 0)
+    series:prints("2\n", true)
+  end)
+
+  it("read_auth is told of the login, and nobody else has to be", function()
+    series:run(MOCK .. [[
+      function read_auth(auth)
+        local keys = {}
+        for key, value in pairs(auth) do keys[#keys + 1] = key .. "=" .. value end
+        table.sort(keys)
+        print(table.concat(keys, " "))
+        local c = proxy.connection.client
+        assert(c.username == auth.username and c.scrambled_password == auth.password
+          and c.default_db == auth.default_db and proxy.connection.server == nil)
+        print(c.mysqld_version, c.thread_id, c.scramble_buffer, c.auth_plugin_name)
+      end]])
+    local client = connect()
+    client:packet()
+    client:send(login_packet { username = "me", response = ("r"):rep(20), database = "shop" }, 1)
+    local payload, sequence = client:packet()
+    assert.same({ "\0\0\0\2\0\0\0", 2 }, { payload, sequence })
+    series:prints("default_db=shop password=" .. ("r"):rep(20) .. " username=me\n50045\t9\t" .. ("c"):rep(20)
+      .. "\tmysql_native_password\n", true)
+    client:send("\14") -- nobody answers it
+    assert.truthy(client:wait_for_end())
+    assert.equal("", client:rest())
+    series:logs("I have no server backend, closing connection\n", true)
+    client = connect()
+    client:packet()
+    client:send(login_packet {}, 1)
+    assert.equal(0, client:packet():byte())
+    series:prints("default_db= password= username=\n", true)
+    assert.is_nil(series:log():find("(read_auth)", 1, true))
+  end)
+
+  it("read_auth refuses, and a command that comes behind is not served", function()
+    series:run(MOCK .. [[
+      function read_auth() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "no" } return 2 end
+      function read_query() print("served") end]])
+    local client = connect()
+    client:packet()
+    client:write(packet.frame(login_packet {}, 1) .. packet.frame("\14", 0))
+    is_last(client, ERR .. "no", 2)
+    assert.equal("", series:stdout())
+  end)
+
+  it("read_auth cannot send a login to nobody", function()
+    series:run(MOCK .. "function read_auth() proxy.queries:append(1, 'x') return proxy.PROXY_SEND_QUERY end")
+    local client = connect()
+    client:packet()
+    client:send(login_packet {}, 1)
+    local payload, sequence = client:packet()
+    assert.equal(2, sequence)
+    assert.matches("there is no server$", payload)
+    assert.equal(ERR, payload:sub(1, #ERR))
+    assert.truthy(client:wait_for_end())
+  end)
+
+  it("disconnect_client is called also if there was no login, and may miss the server", function()
+    series:run(MOCK .. "function disconnect_client() print(proxy.connection.server.thread_id) end")
+    local client = connect()
+    client:packet()
+    client:close()
+    series:logs('%(critical%) %(disconnect_client%) %[string "' .. series.proxy.script:gsub("%p", "%%%0")
+      .. '"%]:8: attempt to index field \'server\' %(a nil value%)')
+  end)
+end)
+
+-- A server that is played by hand: it says `greeting`, and answers(connection, bytes) for what it reads.
+describe("the hooks of a script and a server's words:", function()
+  local listener, received, series, greeting, answers
+
+  setup(function()
+    listener = uv.new_tcp()
+    assert(listener:bind("127.0.0.1", 0))
+    assert(listener:listen(8, function()
+      local connection = uv.new_tcp()
+      listener:accept(connection)
+      connection:read_start(function(_, bytes)
+        if not bytes then
+          connection:close()
+          received.ended = true
+        else
+          received[#received + 1] = bytes
+          if answers then
+            answers(connection, bytes)
+          end
+        end
+      end)
+      connection:write((packet.frame(greeting, 0)))
+    end))
+    series = scripted.series({ "127.0.0.1:" .. listener:getsockname().port })
+  end)
+
+  before_each(function()
+    received, answers = {}, nil
+    greeting = proto.to_challenge_packet {
+      server_version = 50045, thread_id = 7, challenge = ("a"):rep(20), server_status = 2,
+      capabilities = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
+        + FLAGS.CLIENT_COMPRESS + FLAGS.CLIENT_SSL, auth_plugin_name = "mysql_native_password",
+    }
+  end)
+
+  after_each(function()
+    series:leave()
+  end)
+
+  teardown(function()
+    series:stop()
+    listener:close()
+    uv.run("nowait")
+  end)
+
+  local function connect()
+    local client = raw.connect(series.proxy.port)
+    table.insert(series.clients, client)
+    return client
+  end
+
+  local function server_is_left()
+    assert.truthy(process.wait_until(function() return received.ended end, 5))
+  end
+
+  it("read_handshake gets the facts of the greeting, which the client gets without compression and TLS", function()
+    series:run [[function read_handshake(auth)
+      local c, keys = proxy.connection, {}
+      for key, value in pairs(auth) do keys[#keys + 1] = key .. "=" .. value end
+      table.sort(keys)
+      print((table.concat(keys, " "):gsub("%z", "")))
+      print(c.server.mysqld_version == auth.mysqld_version, c.server.thread_id == auth.thread_id,
+        c.server.scramble_buffer == auth.scramble, c.server.dst.name == auth.server_addr,
+        proxy.backends[1].address == auth.server_addr, c.client.src.name == auth.client_addr)
+      print(c.client.mysqld_version, c.client.username, c.server.username)
+      return proxy.PROXY_IGNORE_RESULT
+    end]]
+    local client = connect()
+    local challenge = proto.from_challenge_packet(client:packet())
+    assert.equal(("a"):rep(20), challenge.challenge:sub(1, 20))
+    assert.equal(0, math.floor(challenge.capabilities / FLAGS.CLIENT_COMPRESS) % 2)
+    assert.equal(0, math.floor(challenge.capabilities / FLAGS.CLIENT_SSL) % 2)
+    series:prints(("client_addr=127.0.0.1:%d mysqld_version=50045 scramble=%s server_addr=127.0.0.1:%d "
+      .. "thread_id=7\ntrue\ttrue\ttrue\ttrue\ttrue\ttrue\nnil\tnil\tnil\n"):format(client.socket:getsockname().port,
+      ("a"):rep(20), listener:getsockname().port), true)
+  end)
+
+  it("read_handshake is not called for an error instead of a greeting", function()
+    series:run "function read_handshake() print('called') end function disconnect_client() print('left') end"
+    greeting = "\255\16\4Too many connections"
+    local client = connect()
+    local payload, sequence = client:packet()
+    assert.same({ greeting, 0 }, { payload, sequence })
+    assert.truthy(client:wait_for_end())
+    series:prints("left\n", true)
+    assert.equal("left\n", series:stdout())
+  end)
+
+  it("read_handshake refuses in both ways, and both sides are closed", function()
+    for verdict, warned in pairs { PROXY_SEND_RESULT = false, PROXY_SEND_QUERY = true } do
+      received = {}
+      series:run(([[function read_handshake()
+        proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "no" }
+        return proxy.%s
+      end]]):format(verdict))
+      local client = connect()
+      local payload, sequence = client:packet()
+      assert.same({ ERR .. "no", 0 }, { payload, sequence })
+      assert.truthy(client:wait_for_end())
+      server_is_left()
+      assert.equal(warned, series:log():find("(warning)", 1, true) ~= nil)
+      if warned then
+        series:logs(": (read_handshake) return proxy.PROXY_SEND_QUERY is deprecated, use PROXY_SEND_RESULT instead\n",
+          true)
+      end
+      assert.same({}, { unpack(received) })
+    end
+  end)
+
+  it("read_auth answers in the server's stead, who never sees the login", function()
+    for _, response in ipairs {
+      "{ type = proxy.MYSQLD_PACKET_ERR, errmsg = 'no' }", "{ type = proxy.MYSQLD_PACKET_OK }",
+    } do
+      received = {}
+      series:run(("function read_auth() assert(proxy.connection.server.username == nil) "
+        .. "proxy.queries:append(1, 'x') proxy.response = %s return proxy.PROXY_SEND_RESULT end"):format(response))
+      local client = connect()
+      client:packet()
+      client:send(login_packet {}, 1)
+      local payload, sequence = client:packet()
+      assert.equal(2, sequence)
+      assert.equal(response:find("ERR") and ERR .. "no" or "\0\0\0\2\0\0\0", payload)
+      assert.truthy(client:wait_for_end()) -- also after an OK: the server would not know whose commands come
+      server_is_left()
+      assert.same({}, { unpack(received) })
+      assert.is_nil(series:log():find("(read_auth)", 1, true))
+    end
+  end)
+
+  it("read_auth sends the first packet of the queue instead of the login, and drops the rest", function()
+    series:run [[function read_auth()
+      proxy.queries:append(1, "something else")
+      proxy.queries:append(2, "more")
+      return proxy.PROXY_SEND_QUERY
+    end]]
+    answers = function(connection)
+      connection:write((packet.frame("\0\0\0\2\0\0\0", 2)))
+    end
+    local client = connect()
+    client:packet()
+    client:send(login_packet {}, 1)
+    assert.equal(0, client:packet():byte())
+    assert.same({ (packet.frame("something else", 1)) }, { unpack(received) })
+  end)
+
+  it("read_auth_result sees each step of a login", function()
+    series:run [[function read_auth_result(auth)
+      assert(next(auth) == "packet" and next(auth, "packet") == nil)
+      local server = proxy.connection.server
+      print(auth.packet:byte(), #auth.packet, server.username, server.default_db)
+    end]]
+    local steps = { "\254mysql_native_password\0" .. ("b"):rep(20) .. "\0", "\1more", "\0\0\0\2\0\0\0" }
+    answers = function(connection)
+      connection:write((packet.frame(steps[#received], #received * 2)))
+    end
+    local client = connect()
+    client:packet()
+    client:send(login_packet { username = "me" }, 1)
+    for index = 1, 2 do
+      assert.same({ steps[index], index * 2 }, { client:packet() })
+      client:send("data", index * 2 + 1)
+    end
+    assert.same({ steps[3], 6 }, { client:packet() })
+    series:prints(("254\t%d\tme\t\n1\t5\tme\t\n0\t7\tme\t\n"):format(#steps[1]), true)
+    assert.same({ (packet.frame("data", 3)), (packet.frame("data", 5)) }, { received[2], received[3] })
+  end)
+
+  it("read_auth_result answers instead, and what comes next follows from the server's word", function()
+    local ok, no, switch = "\0\0\0\2\0\0\0", "\255\21\4#28000no", "\254mysql_native_password\0" .. ("b"):rep(20) .. "\0"
+    local mine, refusal = "\0\3\0\2\0\0\0", ERR .. "mine"
+    for _, case in ipairs {
+      -- the server's answer, proxy.response, what the client gets, does he stay?
+      { ok, "{ type = proxy.MYSQLD_PACKET_OK, affected_rows = 3 }", mine, true },
+      { ok, "{ type = proxy.MYSQLD_PACKET_ERR, errmsg = 'mine' }", refusal, false },
+      { no, "{ type = proxy.MYSQLD_PACKET_OK, affected_rows = 3 }", mine, false },
+      { no, "{ type = proxy.MYSQLD_PACKET_ERR, errmsg = 'mine' }", refusal, false },
+      { switch, "{ type = proxy.MYSQLD_PACKET_RAW, packets = { '\\1mine' } }", "\1mine", true },
+    } do
+      received = {}
+      series:run(("function read_auth_result() proxy.response = %s return proxy.PROXY_SEND_RESULT end"):format(case[2]))
+      answers = function(connection)
+        if #received == 1 then
+          connection:write((packet.frame(case[1], 2)))
+        end
+      end
+      local client = connect()
+      client:packet()
+      client:send(login_packet {}, 1)
+      assert.same({ case[3], 2 }, { client:packet() })
+      if case[4] then
+        client:send("\14next", case[1] == switch and 3 or 0)
+        assert.truthy(process.wait_until(function() return #received == 2 end, 5))
+        assert.equal(packet.frame("\14next", case[1] == switch and 3 or 0), received[2])
+      else
+        assert.truthy(client:wait_for_end())
+        server_is_left()
+      end
+    end
+  end)
+
+  it("read_auth_result cannot put a server aside that waits for the client", function()
+    series:run "function read_auth_result() proxy.connection.backend_ndx = 0 end"
+    answers = function(connection)
+      connection:write((packet.frame("\254mysql_native_password\0" .. ("b"):rep(20) .. "\0", 2)))
+    end
+    local client = connect()
+    client:packet()
+    client:send(login_packet {}, 1)
+    assert.same({ ERR .. "(lua) read-auth-old-password failed as backend_ndx got reset.", 2 }, { client:packet() })
+    assert.truthy(client:wait_for_end())
+    server_is_left()
+  end)
+end)
+
+for _, server in ipairs(servers.all()) do
+  describe("the hooks of a script in front of " .. server.name .. ":", function()
+    local series
+
+    setup(function()
+      series = scripted.series({ server, "127.0.0.1:1" }, {
+        server.socket and "--proxy-read-only-backend-addresses=" .. server.socket or nil,
+      })
+    end)
+
+    teardown(function()
+      series:stop()
+      assert.is_nil(series.proxy:log():match("error in a callback[^\n]*"))
+    end)
+
+    after_each(function()
+      series:leave()
+    end)
+
+    it("what counts as a decision", function()
+      series:run [[
+        function read_query(packet)
+          local code = packet:match("^\3SELECT 1 /%* (.-) %*/")
+          if not code then return end
+          proxy.response = { type = proxy.MYSQLD_PACKET_OK, affected_rows = 7 }
+          return assert(loadstring("return " .. code))()
+        end]]
+      local client = series:login()
+      for _, code in ipairs { "2", '"2"', '" 2 "', "2.9", '"2.5"', "2, 1", "proxy.PROXY_SEND_RESULT",
+        "PROXY_SEND_RESULT" } do
+        assert.equal(7, client:ask(("SELECT 1 /* %s */"):format(code)).affected_rows, code)
+      end
+      for _, code in ipairs { "", "nil", "nil, 2", "true", "{}", "print", '"x"', '"PROXY_SEND_RESULT"', "0", "0.9", "4",
+        "proxy.PROXY_IGNORE_RESULT", "proxy.queries" } do
+        assert.same({ { "1" } }, client:ask(("SELECT 1 /* %s */"):format(code)).rows, code)
+      end
+      assert.equal("", (series:log():match("%((message)%) session") or ""))
+      for code, number in pairs { ["99"] = "99", ["-1"] = "-1", ["3"] = "3", ["'5.5'"] = "5", ["1e300"] = "1e+300" } do
+        assert.same({ { "1" } }, client:ask(("SELECT 1 /* %s */"):format(code)).rows, code)
+        series:logs(("(message) %s"):format("session"), true)
+        series:logs((": read_query returned %s, which means nothing"):format(number), true)
+      end
+      assert.is_nil(series:log():find("(critical) (", 1, true))
+    end)
+
+    it("what counts as none passes everything on", function()
+      for _, value in ipairs { "nil", "true", "'x'", "{}", "0", "4", "99", "1" } do
+        series:run(([[
+          local value = %s
+          function connect_server() return value end
+          function read_handshake() if value ~= 1 then return value end end
+          function read_auth() return value end
+          function read_auth_result() return value end
+          function disconnect_client() return value end]]):format(value))
+        assert.same({ { "1" } }, series:login():ask("SELECT 1").rows, value)
+        for _, hook in ipairs { "connect_server", "read_handshake", "read_auth", "read_auth_result" } do
+          assert.equal(value == "99", series:log():find(hook .. " returned 99", 1, true) ~= nil)
+        end
+      end
+    end)
+
+    it("a name that is no function's is logged, and otherwise as if it were not there", function()
+      series:run [[
+        connect_server, read_handshake, read_auth, read_auth_result, disconnect_client = "x", {}, 1, true, io.stdout
+        read_query_result = {}
+        function read_query(packet)
+          proxy.queries:append(1, packet)
+          return proxy.PROXY_SEND_QUERY
+        end]]
+      assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
+      series:leave()
+      for _, text in ipairs {
+        "connect_server is no function: string", "read_handshake is no function: table",
+        "read_auth is no function: number", "read_auth_result is no function: boolean",
+        "(network_mysqld_con_handle_proxy_resultset) got wrong type: table",
+        "disconnect_client is no function: userdata",
+      } do
+        series:logs(": " .. text .. "\n", true)
+      end
+      local messages = select(2, series:log():gsub("%(message%) session", ""))
+      assert.equal(6, messages)
+      series:run "read_query = 'x'"
+      assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
+      series:logs(": read_query is no function: string\n", true)
+      assert.is_nil(series:log():find("(critical) ", 1, true))
+    end)
+
+    it("proxy.response is the script's until the next read_query", function()
+      series:run [[
+        print("begins", type(proxy.response), next(proxy.response))
+        function connect_server() proxy.response.mark = "connect" end
+        function read_auth_result() print("login", proxy.response.mark) end
+        function read_query(packet)
+          print("query", proxy.response.mark)
+          proxy.response.mark = packet:sub(2)
+          proxy.queries:append(1, packet)
+          proxy.queries:append(2, packet)
+          return proxy.PROXY_SEND_QUERY
+        end
+        function read_query_result(inj)
+          print(inj.id, proxy.response.mark)
+          if inj.id == 2 then return proxy.PROXY_IGNORE_RESULT end
+          proxy.response = { mark = "new" }
+        end]]
+      local client = series:login()
+      client:ask("SELECT 1")
+      client:ask("SELECT 2")
+      series:prints("begins\ttable\tnil\nlogin\tconnect\nquery\tnil\n1\tSELECT 1\n2\tnew\n"
+        .. "query\tnil\n1\tSELECT 2\n2\tnew\n", true)
+    end)
+
+    it("connect_server chooses a server", function()
+      local function lands(index)
+        series:run(EVAL .. "function connect_server() print('asked') proxy.connection.backend_ndx = " .. index
+          .. " print(proxy.connection.backend_ndx) end")
+        local client = series:login()
+        assert.is_nil(client.refused)
+        local ndx = says(client, "proxy.connection.backend_ndx")
+        client:close()
+        return ndx
+      end
+      assert.equal("1", lands("1"))
+      assert.equal("1", lands("'1'"))
+      assert.equal("1", lands("1.9"))
+      assert.equal("1", lands("0"))
+      assert.equal("1", lands("-1"))
+      does(series:login(), "proxy.backends[2].state = proxy.BACKEND_STATE_UNKNOWN")
+      assert.equal("1", lands("2")) -- it does not answer: another one
+      series:prints("^asked\n2\nasked\n2\n$")
+      assert.equal("1", lands("2")) -- now it is down
+      series:prints("^asked\n2\n$")
+      if server.socket then
+        assert.equal("3", lands("3")) -- of the read-only ones, by choice only
+      end
+      series:run "function connect_server() proxy.connection.backend_ndx = 4 end"
+      assert.equal("(proxy) all backends are down", series:login().refused.errmsg)
+      series:run(EVAL .. "function connect_server() return proxy.PROXY_IGNORE_RESULT end") -- none has been taken
+      assert.equal("1", says(series:login(), "proxy.connection.backend_ndx"))
+    end)
+
+    it("read_handshake is not called for a connection that was idle, read_auth and read_auth_result are", function()
+      series:run [[
+        function connect_server() proxy.connection.backend_ndx = 1
+          print("connect", proxy.connection.server ~= nil) return proxy.PROXY_IGNORE_RESULT end
+        function read_handshake() print("handshake") end
+        function read_auth() print("auth") end
+        function read_auth_result(auth) print("result", auth.packet:byte()) end
+        function disconnect_client() proxy.connection.backend_ndx = 0 print("left") end]]
+      series:login():close()
+      series:prints("left\n", true)
+      local client = series:login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      series:prints("^connect\tfalse\nhandshake\nauth\n.*result\t0\nleft\nconnect\ttrue\nauth\nresult\t%d+\n")
+      client:close()
+      series:run(EVAL)
+      assert.equal("0", says(series:login(), "proxy.backends[1].idling_connections - 1"))
+      series:run "function connect_server() proxy.connection.backend_ndx = 1 return proxy.PROXY_IGNORE_RESULT end"
+      series:login()
+    end)
+
+    it("read_query sees every command", function()
+      series:run [[function read_query(packet) print(packet:byte(), #packet) end]]
+      local client, expected = series:login(), {}
+      for _, command in ipairs {
+        "\14", "\2test", "\9", "\22SELECT 1", "\23\1\0\0\0\0\1\0\0\0", "\24\1\0\0\0\0\0x", "\26\1\0\0\0",
+        "\28\1\0\0\0\1\0\0\0", "\25\1\0\0\0", "\27\1\0", "\10",
+        "\12\255\255\255\255", "\5x", "\6x", "\7\1", "\13", "\15", "\0", "\200",
+        "\4none\0%", "\3" .. ("x"):rep(2 ^ 24 + 7), "\14", "\1",
+      } do
+        client:send(command)
+        table.insert(expected, ("%d\t%d\n"):format(command:byte(), #command))
+      end
+      assert.truthy(client:wait_for_end(20))
+      series:prints(table.concat(expected), true)
+    end)
+
+    it("read_query answers, and its queue is not sent", function()
+      series:run [[function read_query(packet)
+        if packet:find("made") then
+          proxy.queries:append(1, "\3SET @leak = 1")
+          proxy.response = { type = proxy.MYSQLD_PACKET_OK, affected_rows = 5 }
+          return proxy.PROXY_SEND_RESULT
+        elseif packet:byte() == proxy.COM_QUIT then
+          proxy.response = { type = proxy.MYSQLD_PACKET_OK }
+          return proxy.PROXY_SEND_RESULT
+        end
+        assert(#proxy.queries == 0)
+      end
+      function read_query_result() print("called") end
+      function disconnect_client() print("left") end]]
+      local client = series:login()
+      assert.equal(5, client:ask("made").affected_rows)
+      assert.same({ { "1", nil } }, client:ask("SELECT 1, @leak").rows)
+      client:send("\1")
+      assert.equal(0, client:packet():byte())
+      assert.equal("", series:stdout())
+      client:close()
+      series:prints("^left\n$")
+    end)
+
+    it("read_query_result says something that means nothing", function()
+      series:run [[
+        function read_query(packet)
+          proxy.queries:append(1, packet)
+          proxy.queries:append(2, "\3SELECT 2")
+          return proxy.PROXY_SEND_QUERY
+        end
+        function read_query_result(inj)
+          print(inj.id)
+          proxy.queries:reset()
+          return tonumber(inj.query:match("/%* (.-) %*/"))
+        end]]
+      local client = series:login()
+      for _, number in ipairs { "99", "1", "-7" } do
+        assert.same({ { "1" } }, client:ask(("SELECT 1 /* %s */"):format(number)).rows)
+        series:logs("(message) session", true)
+        series:logs("return-code for read_query_result() was neither PROXY_SEND_RESULT or PROXY_IGNORE_RESULT, "
+          .. "will ignore the result", true)
+      end
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.equal(("1\n"):rep(4), series:stdout()) -- and the rest of the queue is gone
+    end)
+
+    it("read_query_result cannot take back what has gone to the client", function()
+      for _, verdict in ipairs { "PROXY_IGNORE_RESULT", "PROXY_SEND_RESULT" } do
+        series:run(([[
+          function read_query(packet)
+            proxy.queries:append(1, packet, { resultset_is_needed = false })
+            return proxy.PROXY_SEND_QUERY
+          end
+          function read_query_result()
+            proxy.response = { type = proxy.MYSQLD_PACKET_OK }
+            return proxy.%s
+          end]]):format(verdict))
+        assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
+        series:logs(("read_query_result() in %s tries to modify the resultset, but hasn't asked to buffer it in "
+          .. "proxy.query:append(..., { resultset_is_needed = true }). We ignore the change to the result-set."):format(
+          series.proxy.script), true)
+      end
+    end)
+
+    it("read_query_result may keep what it was shown", function()
+      series:run [[
+        local kept = {}
+        function read_query(packet)
+          collectgarbage()
+          if packet == "\3KEPT" then
+            local texts = { kept.fields[1].name, kept.row[1], kept.inj.id, kept.inj.query:sub(2) }
+            local ok, row = pcall(kept.rows)
+            texts[#texts + 1] = ok and row and row[1] or "gone"
+            proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = table.concat(texts, " ") }
+            return proxy.PROXY_SEND_RESULT
+          end
+          proxy.queries:append(1, packet)
+          return proxy.PROXY_SEND_QUERY
+        end
+        function read_query_result(inj)
+          if kept.inj then return end
+          kept.inj, kept.fields, kept.rows = inj, inj.resultset.fields, inj.resultset.rows
+          kept.row = kept.rows()
+        end]]
+      local client = series:login()
+      client:ask("SELECT 'one' AS name UNION SELECT 'two'")
+      client:ask("SELECT 'other' AS title")
+      local said = client:ask("KEPT").errmsg
+      assert.matches("^name one ", said)
+      assert.truthy(said:find(" two$") or said:find(" gone$"), said)
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+    end)
+
+    it("disconnect_client is called once, whatever the reason", function()
+      series:run [[
+        function read_query(packet)
+          if packet == "\3POOL" then
+            proxy.response.type = proxy.MYSQLD_PACKET_ERR
+            proxy.response.errmsg = proxy.backends[1].idling_connections .. " idle"
+            return proxy.PROXY_SEND_RESULT
+          end
+        end
+        function disconnect_client()
+          print("left " .. proxy.connection.client.src.port)
+          if proxy.connection.client.username == "nopass" then proxy.connection.backend_ndx = 0 end
+          return proxy.PROXY_IGNORE_RESULT
+        end]]
+      local function leaves(client, how)
+        local line = ("left %d\n"):format(client.socket:getsockname().port)
+        how(client)
+        series:prints(line, true)
+        return line
+      end
+      local watcher = series:login()
+      local before = watcher:ask("POOL").errmsg
+      local lines = {
+        leaves(series:login("nobody"), function() end), -- the server has refused him
+        leaves(series:login(), function(client) -- the server goes away: that connection is of no use to others
+          server:sql("KILL " .. client:ask("SELECT CONNECTION_ID()").rows[1][1])
+        end),
+        leaves(raw.connect(series.proxy.port), function(client) client:close() end), -- before the login
+      }
+      assert.equal(before, watcher:ask("POOL").errmsg)
+      table.insert(lines, leaves(series:login(), function(client) client:send("\14", 5) end)) -- that is no command
+      table.insert(lines, leaves(series:login(), function(client) client:send("\1") end))
+      table.insert(lines, leaves(series:login(), function(client) client:close() end))
+      for _, line in ipairs(lines) do
+        assert.equal(1, select(2, series:stdout():gsub(line, "")), line)
+      end
+    end)
+
+    it("disconnect_client is called when a session has been idle for too long", function()
+      local other = scripted.series(server, { "--proxy-read-timeout=0.2" })
+      finally(function()
+        other:leave()
+        other:stop()
+      end)
+      other:run "function disconnect_client() print('left') end"
+      assert.truthy(other:login():wait_for_end())
+      other:prints("^left\n$")
+    end)
+
+    it("disconnect_client's decision keeps no connection", function()
+      series:run(EVAL .. "function disconnect_client() print('left') return proxy.PROXY_IGNORE_RESULT end")
+      local watcher = series:login()
+      local before = does(watcher, "return proxy.backends[1].idling_connections")
+      series:login():close()
+      series:prints("left\n", true)
+      assert.equal(before, does(watcher, "return proxy.backends[1].idling_connections"))
+    end)
+  end)
+end
