@@ -404,6 +404,17 @@ describe("mysql.proto", function()
       assert.equal(v5_5_8, proto.to_response_packet(proto.from_response_packet(v5_5_8, ALL)))
     end)
 
+    it("has a database if the server takes one, as it does unless something else is said", function()
+      local function database(login)
+        login.username, login.database = "foobar", login.database or "db"
+        return proto.from_response_packet(proto.to_response_packet(login), ALL).database
+      end
+      assert.equal("db", database {})
+      assert.equal("db", database { server_capabilities = 33288 })
+      assert.is_nil(database { server_capabilities = 33280, capabilities = 33288 })
+      assert.is_nil(database { server_capabilities = 33288, capabilities = 33288, database = "" })
+    end)
+
     it("comes back as it was, whatever the flags", function()
       for _, flags in ipairs {
         FLAGS.CLIENT_PROTOCOL_41,
