@@ -110,15 +110,19 @@ function M.save(self, filename)
   return true
 end
 
-local function read_file(filename)
-  local file, message = io.open(filename, "rb")
+-- The options of a file; nil, a message, and an error number if it cannot be opened.
+local function read_options(filename)
+  local file, message, code = io.open(filename, "rb")
   if not file then
-    return nil, message
+    return nil, message, code
   end
   local text
   text, message = file:read("*a")
   file:close()
-  return text, message
+  if not text then
+    return nil, message
+  end
+  return config_file.read(text, filename)
 end
 
 --- Takes the options of a file over: those that it does not have stay as they are.
@@ -126,11 +130,7 @@ end
 ---@return string|nil message
 function M.load(self, filename)
   filename = filename or self
-  local text, message = read_file(filename)
-  local loaded
-  if text then
-    loaded, message = config_file.read(text, filename)
-  end
+  local loaded, message = read_options(filename)
   if not loaded then
     return nil, message
   end
@@ -225,6 +225,26 @@ local function place_of(filename)
   return prefix .. inside
 end
 
+local ENOENT = 2
+
+-- A client replaces no file but one of options, and that as a whole or not at all.
+local function save_for_client(place)
+  local options, message, code = read_options(place)
+  if not options and code ~= ENOENT then
+    return nil, ("(auto-config) not overwritten, as these are no options: %s"):format(message)
+  end
+  local fresh = (place:gsub("[^/]+$", ".%0.new"))
+  local ok
+  ok, message = M.save(fresh)
+  if ok then
+    ok, message = os.rename(fresh, place)
+  end
+  if not ok then
+    os.remove(fresh)
+  end
+  return ok, message
+end
+
 local function with_file(use)
   return function(said)
     local place, message = place_of(said.filename)
@@ -235,7 +255,7 @@ local function with_file(use)
   end
 end
 
-statements.save, statements.load = with_file(M.save), with_file(M.load)
+statements.save, statements.load = with_file(save_for_client), with_file(M.load)
 
 --- Answers a client's statement if it is one about options: proxy.global.config:handle(cmd), or handle(cmd).
 ---@param cmd table of proxy.commands.parse()

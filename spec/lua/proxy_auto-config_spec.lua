@@ -278,8 +278,7 @@ describe("proxy.auto-config", function()
       assert.matches("No such file or directory", message, 1, true)
       if lfs.attributes("/dev/full") then
         config.rwsplit.long = ("x"):rep(100000)
-        getmetatable(config).folder = "/dev"
-        assert.matches("No space left", answer('PROXY SAVE CONFIG INTO "full"').errmsg, 1, true)
+        assert.matches("No space left", select(2, config:save("/dev/full")), 1, true)
       end
     end)
 
@@ -347,6 +346,31 @@ describe("proxy.auto-config", function()
       for name in lfs.dir(folder) do
         assert.matches("^%.%.?$", name)
       end
+    end)
+
+    it("no file to overwrite that has something else", function()
+      local script = folder .. "/rules.lua"
+      for _, text in ipairs { "function read_query() end", "" } do
+        process.write_file(script, text)
+        assert.matches("(auto-config) not overwritten, as these are no options: " .. script .. ":1: expected return {",
+          answer('PROXY SAVE CONFIG INTO "rules.lua"').errmsg, 1, true)
+        assert.equal(text, process.read_file(script))
+      end
+      lfs.mkdir(folder .. "/below")
+      assert.matches("Is a directory", answer('PROXY SAVE CONFIG INTO "below"').errmsg, 1, true)
+    end)
+
+    it("a file that stays as it was if the new one cannot be written", function()
+      assert.equal(OK, answer('PROXY SAVE CONFIG INTO "options"').type)
+      local kept = process.read_file(folder .. "/options")
+      lfs.mkdir(folder .. "/.options.new")
+      config.rwsplit.name = "second"
+      assert.matches("Is a directory", answer('PROXY SAVE CONFIG INTO "options"').errmsg, 1, true)
+      assert.equal(kept, process.read_file(folder .. "/options"))
+      lfs.rmdir(folder .. "/.options.new")
+      assert.equal(OK, answer('PROXY SAVE CONFIG INTO "options"').type)
+      assert.matches("second", process.read_file(folder .. "/options"), 1, true)
+      assert.is_nil(lfs.attributes(folder .. "/.options.new"))
     end)
 
     it("none if there is no such folder", function()
