@@ -1,5 +1,5 @@
 -- mysql-proxy --check-script: looks at a script without running it. It compiles it, lists its hooks, and warns of names
--- of `proxy` that do not exist and of globals that it assigns to.
+-- of `proxy` and `inj` that do not exist and of globals that it assigns to.
 
 local lpeg = require "lpeg"
 
@@ -14,23 +14,34 @@ local HOOKS = {
   "disconnect_client",
 }
 
--- proxy.NAME, and what is below some of them.
-local KNOWN = {
-  connection = {
-    client = true, server = true, backend_ndx = true, connection_close = true, thread_id = true, default_db = true,
-    mysqld_version = true, server_version = true,
-  },
-  queries = { append = true, prepend = true, reset = true, len = true },
-  response = {
-    type = true, errmsg = true, errcode = true, sqlstate = true, resultset = true, affected_rows = true,
-    insert_id = true, packets = true,
-  },
-  async = { await = true, sleep = true, resolve = true, spawn = true, query = true },
-  global = true, backends = true, servers = true, tokenize = true, log = true, tokenizer = true, commands = true,
-  parser = true, balance = true, test = true,
+local function set(names, below)
+  local found = below or {}
+  for each in names:gmatch "%S+" do
+    found[each] = true
+  end
+  return found
+end
+
+local ADDRESS = set "type name address port"
+local SIDE = set("default_db username scrambled_password auth_plugin_name mysqld_version thread_id scramble_buffer "
+  .. "address", { src = ADDRESS, dst = ADDRESS })
+
+--- The names that scripts find, and what is below some of them.
+M.NAMES = {
+  proxy = set("global backends servers tokenize log tokenizer commands parser balance test", {
+    connection = set("backend_ndx connection_close thread_id default_db mysqld_version server_version",
+      { client = SIDE, server = SIDE }),
+    queries = set "append prepend reset len",
+    response = set "type errmsg errcode sqlstate resultset affected_rows insert_id packets",
+    async = set "await sleep resolve spawn query",
+  }),
+  inj = set("id type query query_time response_time", {
+    resultset = set("fields rows row_count bytes raw affected_rows insert_id warning_count query_status",
+      { flags = set "in_trans auto_commit no_good_index_used no_index_used" }),
+  }),
 }
 for name in pairs(constants) do
-  KNOWN[name] = true
+  M.NAMES.proxy[name] = true
 end
 
 -- Tokens of Lua: { kind, text, position }.
@@ -98,8 +109,10 @@ local function is_free(tokens, index)
     and not (before and (before[2] == "." or before[2] == ":"))
 end
 
-local function check_proxy_name(tokens, index, warn)
-  local known, path, at = KNOWN, "proxy", index
+-- `proxy` or `inj` is at `index`: is there what it is asked for?
+local function check_names(tokens, index, warn)
+  local path, at = tokens[index][2], index
+  local known = M.NAMES[path]
   while type(known) == "table" and tokens[at + 1] and (tokens[at + 1][2] == "." or tokens[at + 1][2] == ":")
     and tokens[at + 2] do
     local key = tokens[at + 2][2]
@@ -113,6 +126,17 @@ local function check_proxy_name(tokens, index, warn)
   end
 end
 
+-- Whether a name is assigned to: before `=` or in a list of names before one. In braces `name =` is a field.
+local function is_assigned(tokens, index, braces)
+  if braces > 0 then
+    return false
+  end
+  while tokens[index + 1] and tokens[index + 1][2] == "," and tokens[index + 2] and is_free(tokens, index + 2) do
+    index = index + 2
+  end
+  return tokens[index + 1] ~= nil and tokens[index + 1][2] == "="
+end
+
 local function look(text, warn)
   local tokens = tokens_of:match(text)
   local known_locals, hooks, braces, is_hook = locals_of(tokens), {}, 0, {}
@@ -123,16 +147,16 @@ local function look(text, warn)
     local kind, value, at = each[1], each[2], each[3]
     local after = tokens[index + 1] and tokens[index + 1][2]
     local before = tokens[index - 1] and tokens[index - 1][2]
-    if kind == "sign" then -- in braces `name =` is a field
+    if kind == "sign" then
       braces = braces + (value == "{" and 1 or value == "}" and -1 or 0)
     elseif is_free(tokens, index) then
-      local assigned = (after == "=" and braces == 0) or (before == "function" and after == "(")
+      local assigned = is_assigned(tokens, index, braces) or (before == "function" and after == "(")
       if is_hook[value] and assigned then
         hooks[#hooks + 1] = value
       elseif assigned and not known_locals[value] then
         warn(at, ("assigns to the global '%s'"):format(value))
-      elseif value == "proxy" and not known_locals.proxy then
-        check_proxy_name(tokens, index, warn)
+      elseif value == "proxy" and not known_locals.proxy or value == "inj" then
+        check_names(tokens, index, warn)
       end
     end
   end

@@ -48,6 +48,35 @@ end
 function helper() end]=])
   end)
 
+  it("warns of names of inj and of either side of the connection, and of each global of several", function()
+    assert.equal(table.concat({
+      "FILE: hooks read_query_result",
+      "FILE:2: warning: inj.qery does not exist",
+      "FILE:2: warning: inj.resultset.flags.in_tran does not exist",
+      "FILE:3: warning: proxy.connection.client.user does not exist",
+      "FILE:3: warning: proxy.connection.server.dst.ip does not exist",
+      "FILE:4: warning: assigns to the global 'a'",
+      "FILE:4: warning: assigns to the global 'b'",
+      "",
+    }, "\n"), check [=[
+function read_query_result(inj)
+  print(inj.qery, inj.query:sub(2), inj.resultset.flags.in_tran, inj.resultset.fields[1].name)
+  local c = proxy.connection.client.user .. proxy.connection.server.dst.ip .. proxy.connection.client.address:sub(1)
+  a, b = c, { d = c, e = 1 }
+  if c == a then return f(c, a == b) end
+end]=])
+  end)
+
+  it("looks at an empty file, a file that is no text, and a folder", function()
+    assert.matches("no hooks of its own", (check ""))
+    local report, message = check "\127ELF\2\1\1\0\0"
+    assert.is_nil(report)
+    assert.matches(":1: unexpected symbol", message, 1, true)
+    report, message = check_script.check("/tmp")
+    assert.is_nil(report)
+    assert.matches("/tmp cannot be read", message, 1, true)
+  end)
+
   it("says why a script does not compile, or cannot be read", function()
     local report, message = check "function read_query( end"
     assert.is_nil(report)
@@ -55,5 +84,17 @@ function helper() end]=])
     report, message = check_script.check("/nowhere.lua")
     assert.is_nil(report)
     assert.matches("No such file", message)
+  end)
+
+  it("finds nothing wrong with the examples", function()
+    local uv = require "luv"
+    local count, scan = 0, assert(uv.fs_scandir("examples"))
+    for name in function() return uv.fs_scandir_next(scan) end do
+      if name:find("%.lua$") then
+        assert.is_nil(assert(check_script.check("examples/" .. name)):match("[^\n]*: warning:[^\n]*"))
+        count = count + 1
+      end
+    end
+    assert.is_true(count >= 14)
   end)
 end)

@@ -33,6 +33,7 @@
 ---@field thread_id integer|nil
 ---@field default_db string|nil
 ---@field mysqld_version integer|nil
+---@field server_version integer|nil the same
 
 ---@class ProxyPoolUser
 ---@field cur_idle_connections integer
@@ -96,11 +97,14 @@
 ---@field response_time integer microseconds to its last
 ---@field resultset InjectionResultset
 
+---@class ProxySpawnOptions
+---@field limit integer bytes that the program may say; default 1 MiB
+
 ---@class ProxyAsync functions that wait, without holding up other sessions
 ---@field await fun(start: fun(resume: fun(...)): fun()|nil): any
 ---@field sleep fun(ms: number)
 ---@field resolve fun(host: string): string[]|nil, string|nil
----@field spawn fun(program: string, args?: string[], input?: string, options?: { limit: integer }): table|nil, string|nil
+---@field spawn fun(program: string, args?: string[], input?: string, options?: ProxySpawnOptions): table|nil, string|nil
 ---@field query fun(where: integer|string, sql: string, login?: table): table|nil, string|nil
 
 ---@class ProxyTable
