@@ -74,12 +74,7 @@ void relay_forget(struct relay *r, struct stream *s) {
   if (r->pending != r->pending_inline) free(r->pending);
   r->pending = r->pending_inline;
   r->pending_count = 0;
-  lua_pushlightuserdata(r->L, (void *)&relay_anchors_key);
-  lua_rawget(r->L, LUA_REGISTRYINDEX);
-  lua_pushlightuserdata(r->L, r);
-  lua_pushnil(r->L);
-  lua_rawset(r->L, -3);
-  lua_pop(r->L, 1);
+  luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->reference);
 }
 
 /* Both streams go: the client after what was written for it, the server at once, unless it has not got all that a
@@ -245,18 +240,17 @@ static size_t whole_chain(const uint8_t *data, size_t length) {
   }
 }
 
-/* Shows a watched command to the owner. False if he has not decided yet. */
+/* Shows a watched command, a whole chain of packets, to the owner. False if he has not decided yet. */
 static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
-  bool malformed = false;
-  enum told told = relay_tell_command(r, data, length, &malformed);
-  r->command = NULL;
-  if (told == TOLD_NOBODY)
+  bool malformed;
+  enum owner_told told = relay_tell_command(r, data, length, &malformed);
+  if (told == OWNER_HAS_NO_METHOD)
     end_relay(r, "client", "a command is watched, but there is no on_command", "EINVAL");
-  else if (told == TOLD_FAILED)
+  else if (told == OWNER_FAILED)
     end_relay(r, "client", "on_command failed", "ECANCELED");
   else if (malformed)
     protocol_error(r, "client", "received malformed query attributes");
-  return told == TOLD && !malformed && !r->waiting;
+  return told == OWNER_TOLD && !malformed && !r->waiting;
 }
 
 /* The owner would get the command whole: there has to be an end to it. */
@@ -386,30 +380,36 @@ bool relay_write_client(struct relay *r, const uint8_t *data, size_t length) {
   return written;
 }
 
+static bool is_for_owner(struct relay *r) { return r->pending_count && pending_at(r, 0)->destination == TO_OWNER; }
+
+/* The owner gets the answer whole, unless it is too long. */
+static void collect_answer(struct relay *r, const uint8_t *data, size_t length) {
+  if (length > r->answer_limit - r->collected.length) r->overflowed = true;
+  if (r->overflowed)
+    input_free(&r->collected);
+  else if (!input_append(&r->collected, data, length))
+    end_relay(r, "server", "not enough memory to collect an answer", "ENOMEM");
+}
+
 /* Bytes of the current answer go where it is wanted. */
 static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
-  if (!length || r->ended) return;
-  bool to_owner = r->pending_count && pending_at(r, 0)->destination == TO_OWNER;
-  if (r->pending_count && pending_at(r, 0)->destination == TO_NOBODY) return;
-  if (to_owner) {
-    if (length > r->answer_limit - r->collected.length) r->overflowed = true;
-    if (r->overflowed)
-      input_free(&r->collected);
-    else if (!input_append(&r->collected, data, length))
-      end_relay(r, "server", "not enough memory to collect an answer", "ENOMEM");
-  } else if (!relay_write_client(r, data, length)) {
+  if (!length || r->ended || (r->pending_count && pending_at(r, 0)->destination == TO_NOBODY)) return;
+  if (is_for_owner(r))
+    collect_answer(r, data, length);
+  else if (!relay_write_client(r, data, length))
     relay_ended(r, r->client, UV_EPIPE);
-  }
 }
 
 /* The server wants a file in answer to an injected command. Only the client can send it, so the answer is his. */
-static void hand_over_local_infile(struct relay *r) {
+static void hand_over_local_infile(struct relay *r, const uint8_t *data, size_t length) {
   pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
-  if (relay_tell_local_infile(r) == TOLD_FAILED) end_relay(r, "client", "on_local_infile failed", "ECANCELED");
-  struct input request = r->collected;
-  memset(&r->collected, 0, sizeof request);
-  write_answer(r, request.data, request.length);
-  input_free(&request);
+  if (relay_tell_local_infile(r, data, length) == OWNER_FAILED)
+    end_relay(r, "client", "on_local_infile failed", "ECANCELED");
+  struct input begun = r->collected;
+  memset(&r->collected, 0, sizeof begun);
+  write_answer(r, begun.data, begun.length);
+  write_answer(r, data, length);
+  input_free(&begun);
 }
 
 /* A step of the authentication for an injected COM_CHANGE_USER, whose last bytes these are: only a client who waits for
@@ -434,16 +434,18 @@ static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) 
   end_relay(r, "server", problem, "EPROTO");
 }
 
-static void end_answer(struct relay *r) {
-  uint16_t error = r->answer.error;
+/* The oldest answer due has ended; data: its last bytes, if the owner gets it. */
+static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
+  struct response outcome = r->answer;
   struct pending done = pending_pop(r);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
-  if (r->second_error && done.command == COM_CHANGE_USER && error && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY))
+  bool one_more = r->second_error && done.command == COM_CHANGE_USER && outcome.error;
+  if (one_more && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY))
     end_relay(r, "server", "not enough memory", "ENOMEM");
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();
-  if (relay_tell_answer(r, done.destination, error) == TOLD_FAILED)
+  if (relay_tell_answer(r, done.destination, &outcome, data, length) == OWNER_FAILED)
     end_relay(r, "client", "on_answer failed", "ECANCELED");
 }
 
@@ -456,10 +458,9 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
     if (r->answer.local_infile) {
       r->answer.local_infile = false;
       r->uploading = true;
-      if (pending_at(r, 0)->destination == TO_OWNER) {
-        write_answer(r, data + sent, at - sent);
+      if (is_for_owner(r)) {
+        hand_over_local_infile(r, data + sent, at - sent);
         sent = at;
-        hand_over_local_infile(r);
         continue;
       }
     }
@@ -474,13 +475,17 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
       return;
     }
     if (r->answer.state != RESPONSE_DONE) break;
-    bool same_way = pending_at(r, 0)->destination == TO_CLIENT &&
-                    (r->pending_count == 1 || pending_at(r, 1)->destination == TO_CLIENT);
-    if (!same_way) {
-      write_answer(r, data + sent, at - sent);
+    const uint8_t *last = data + sent;
+    size_t last_length = at - sent;
+    if (is_for_owner(r)) {
+      if (last_length > r->answer_limit - r->collected.length) r->overflowed = true;
+      sent = at;
+    } else if (pending_at(r, 0)->destination != TO_CLIENT ||
+               (r->pending_count > 1 && pending_at(r, 1)->destination != TO_CLIENT)) {
+      write_answer(r, last, last_length);
       sent = at;
     }
-    end_answer(r);
+    end_answer(r, last, last_length);
   }
   if (!r->pending_count) at = length; /* not asked for: a server's last words */
   write_answer(r, data + sent, at - sent);

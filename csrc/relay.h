@@ -1,12 +1,14 @@
 /* The command phase of a session: the client's bytes go to the server and back, here in C, with a few integers of
  * state per direction. Lua hears of it at the edges only, by methods of the client stream's owner:
- *   owner:on_command(relay, payload)        a watched command; it waits until forward() or reply() is called
- *   owner:on_answer(relay, error, bytes)    the answer to a command forwarded with notify, or injected, has ended;
- *                                           error is the ERR packet's code or 0; bytes: the packets if they were
- *                                           kept for the owner, nil if the client has got them, false if they were
- *                                           more than answer_limit and nobody has. If a client waits for the answer
+ *   owner:on_command(relay, payload, byte, next)
+ *                                           a watched command and its first two bytes (0: there is no second); it waits
+ *                                           until forward() or reply() is called
+ *   owner:on_answer(relay, error, answer)   the answer to a command forwarded with notify, or injected, has ended;
+ *                                           error is the ERR packet's code or 0; answer: a mysql.resultset if it was
+ *                                           kept for the owner, nil if the client has got it, false if it was more
+ *                                           than answer_limit and nobody has. If a client waits for the answer
  *                                           to a COM_CHANGE_USER, the authentication's steps are his in any case
- *   owner:on_local_infile(relay, bytes)     a server answers an injected command by asking for a file: the client gets
+ *   owner:on_local_infile(relay, answer)    a server answers an injected command by asking for a file: the client gets
  *                                           to see that, and the rest of the answer too
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
  *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
@@ -38,7 +40,8 @@ struct pending {
 
 struct relay {
   struct stream *client, *server; /* NULL once closed */
-  lua_State *L;
+  struct stream_loop *shared;
+  int reference; /* in the registry: keeps the userdata until both streams are closed */
   uint64_t capabilities;
   struct framing request;  /* the client's packets */
   struct response answer;  /* to the oldest pending command */
@@ -74,8 +77,6 @@ struct relay {
   bool ended;
 };
 
-extern const char relay_anchors_key;
-
 /* What happens to the streams of a relay. */
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
 void relay_drained(struct relay *r, struct stream *s);
@@ -95,9 +96,11 @@ void relay_settle(struct relay *r);
 /* Calls of the owner's methods (relay_owner.c). */
 void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code);
 /* A whole watched command, in its packets: it waits then, unless its query attributes are malformed. */
-enum told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);
-enum told relay_tell_local_infile(struct relay *r);
-enum told relay_tell_answer(struct relay *r, enum destination destination, uint16_t error);
+enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);
+/* data: the last bytes of the answer, behind what has been collected of it. */
+enum owner_told relay_tell_local_infile(struct relay *r, const uint8_t *data, size_t length);
+enum owner_told relay_tell_answer(struct relay *r, enum destination destination, const struct response *outcome,
+                                  const uint8_t *data, size_t length);
 
 void relay_open(lua_State *L); /* adds relay() to the module's table, which is on top of the stack */
 

@@ -2,12 +2,19 @@
 #include <stdlib.h>
 
 #include "relay.h"
+#include "resultset.h"
 
 #define RELAY_TYPE "mysql.relay"
 
 enum { LOCAL_INFILE_REQUEST = 0xfb };
 
-static struct relay *check_relay(lua_State *L) { return luaL_checkudata(L, 1, RELAY_TYPE); }
+/* A method's upvalue is the metatable of relays: to compare is quicker than to look it up by its name. */
+static struct relay *check_relay(lua_State *L) {
+  struct relay *r = lua_touserdata(L, 1);
+  if (!r || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1))) luaL_typerror(L, 1, RELAY_TYPE);
+  lua_pop(L, 1);
+  return r;
+}
 
 static uint64_t option_ms(lua_State *L, int table, const char *name) {
   lua_getfield(L, table, name);
@@ -50,7 +57,7 @@ static int new_relay(lua_State *L) {
   memset(r, 0, sizeof *r);
   luaL_getmetatable(L, RELAY_TYPE);
   lua_setmetatable(L, -2);
-  r->L = client->shared->L;
+  r->shared = client->shared;
   r->client = client;
   r->server = server;
   r->pending = r->pending_inline;
@@ -60,12 +67,8 @@ static int new_relay(lua_State *L) {
   r->write_limit = option_ms(L, 5, "write_timeout");
   r->command_limit = option_size(L, 5, "command_limit");
   r->answer_limit = option_size(L, 5, "answer_limit");
-  lua_pushlightuserdata(L, (void *)&relay_anchors_key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
-  lua_pushlightuserdata(L, r);
-  lua_pushvalue(L, -3);
-  lua_rawset(L, -3);
-  lua_pop(L, 1);
+  lua_pushvalue(L, -1);
+  r->reference = luaL_ref(L, LUA_REGISTRYINDEX);
   client->packets = false;
   client->relay = r;
   if (server) server->packets = false;
@@ -132,11 +135,18 @@ static int forward(lua_State *L) {
   return 0;
 }
 
-/* Packets for the client, from a string at index 2. If they ask him for a file (LOCAL INFILE) nobody wants it: it is
- * read, and answered with OK. */
+/* Packets for the client, from a string or a kept answer at index 2. If they ask him for a file (LOCAL INFILE) nobody
+ * wants it: it is read, and answered with OK. */
 static void write_packets(lua_State *L, struct relay *r) {
   size_t length;
-  const uint8_t *bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
+  const uint8_t *bytes;
+  if (lua_isuserdata(L, 2)) {
+    const struct resultset *answer = resultset_check(L, 2);
+    bytes = answer->bytes;
+    length = answer->length;
+  } else {
+    bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
+  }
   luaL_argcheck(L, length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
   memset(&r->numbering, 0, sizeof r->numbering);
   r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
@@ -146,8 +156,8 @@ static void write_packets(lua_State *L, struct relay *r) {
     r->uploading = r->discarding = true;
 }
 
-/* relay:answer(bytes): the client gets these packets, headers included, as the answer to the waiting command; they are
- * numbered on from it. The command goes on waiting. */
+/* relay:answer(packets): the client gets these packets (a string, headers included, or a kept mysql.resultset) as the
+ * answer to the waiting command; they are numbered on from it. The command goes on waiting. */
 static int answer(lua_State *L) {
   struct relay *r = check_relay(L);
   if (r->ended) return 0;
@@ -156,7 +166,7 @@ static int answer(lua_State *L) {
   return 0;
 }
 
-/* relay:reply([bytes]): the waiting command is done: it has been answered, has no answer, or these packets are it. */
+/* relay:reply([packets]): the waiting command is done: it has been answered, has no answer, or these packets are it. */
 static int reply(lua_State *L) {
   struct relay *r = check_relay(L);
   if (r->ended) return 0;
@@ -222,7 +232,7 @@ static int detach(lua_State *L) {
   struct relay *r = check_relay(L);
   struct stream *server = r->server;
   if (!server || r->pending_count || server->closed || server->finishing) return 0;
-  stream_push(server);
+  stream_push(L, server);
   r->server = NULL;
   server->relay = NULL;
   return 1;
@@ -244,11 +254,6 @@ static int attach(lua_State *L) {
   return 0;
 }
 
-static void set_count(lua_State *L, const char *key, uint64_t count) {
-  lua_pushnumber(L, (lua_Number)count);
-  lua_setfield(L, -2, key);
-}
-
 /* relay:expect_second_error(): this server answers a COM_CHANGE_USER that it refuses with two ERR packets (bug 25371 of
  * MySQL). Nobody gets the second; the command has to be forwarded with notify, or injected. */
 static int expect_second_error(lua_State *L) {
@@ -256,23 +261,10 @@ static int expect_second_error(lua_State *L) {
   return 0;
 }
 
-/* relay:summary(): what the last answer was, of which the client has got the packets, for resultset.new(). */
+/* relay:summary(): what the last answer was, of which the client has got the packets: a mysql.resultset with counters
+ * alone. */
 static int summary(lua_State *L) {
-  const struct response *a = &check_relay(L)->answer;
-  lua_createtable(L, 0, 9);
-  if (a->has_ok) {
-    set_count(L, "affected_rows", a->affected_rows);
-    set_count(L, "insert_id", a->last_insert_id);
-  }
-  set_count(L, "rows", a->rows);
-  set_count(L, "row_bytes", a->row_bytes);
-  set_count(L, "status", a->status);
-  set_count(L, "warnings", a->warnings);
-  set_count(L, "error", a->error);
-  lua_pushboolean(L, a->failed);
-  lua_setfield(L, -2, "failed");
-  lua_pushboolean(L, a->ended_in_rows);
-  lua_setfield(L, -2, "ended_in_rows");
+  resultset_push(L, &check_relay(L)->answer, true, false, 0);
   return 1;
 }
 
@@ -346,16 +338,13 @@ void relay_open(lua_State *L) {
                                      {"counters", counters},
                                      {"times", times},
                                      {NULL, NULL}};
-  lua_pushlightuserdata(L, (void *)&relay_anchors_key);
-  lua_newtable(L);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  resultset_open_types(L);
   luaL_newmetatable(L, RELAY_TYPE);
-  lua_pushcfunction(L, collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pushcfunction(L, to_string);
-  lua_setfield(L, -2, "__tostring");
+  lua_pushvalue(L, -1);
+  luaL_openlib(L, NULL, (const luaL_Reg[]){{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}}, 1);
   lua_newtable(L);
-  luaL_register(L, NULL, methods);
+  lua_pushvalue(L, -2);
+  luaL_openlib(L, NULL, methods, 1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
   lua_pushcfunction(L, new_relay);

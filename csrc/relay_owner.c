@@ -1,124 +1,147 @@
-/* What a relay tells its owner: see relay.h. Arguments are made in the protected call, as Lua may run out of memory. */
+/* What a relay tells its owner: see relay.h. */
 #include "query.h"
 #include "relay.h"
+#include "resultset.h"
 
-const char relay_anchors_key = 0;
+static void push_relay(lua_State *L, struct relay *r) { push_reference(L, r->reference); }
 
-static void push_relay(struct relay *r) {
-  lua_pushlightuserdata(r->L, (void *)&relay_anchors_key);
-  lua_rawget(r->L, LUA_REGISTRYINDEX);
-  lua_pushlightuserdata(r->L, r);
-  lua_rawget(r->L, -2);
-  lua_remove(r->L, -2);
-}
-
-/* stream_tell for the client's owner. A reference keeps the relay for its caller, whatever the owner does. */
-static enum told tell_owner(struct relay *r, const char *method, stream_push_arguments push, void *context) {
-  push_relay(r);
-  enum told told = stream_tell(r->client, method, push, context);
-  lua_pop(r->L, 1);
-  return told;
-}
-
-struct relay_end {
+struct end_event {
+  struct owner_event event;
   struct relay *relay;
   const char *side, *message, *code;
 };
 
-static int push_relay_end(lua_State *L, void *context) {
-  const struct relay_end *end = context;
-  push_relay(end->relay);
-  lua_pushstring(L, end->side);
-  lua_pushstring(L, end->message);
-  lua_pushstring(L, end->code);
+static int push_end(lua_State *L, struct owner_event *event) {
+  const struct end_event *e = (struct end_event *)event;
+  push_relay(L, e->relay);
+  lua_pushstring(L, e->side);
+  lua_pushstring(L, e->message);
+  lua_pushstring(L, e->code);
   return 4;
 }
 
 void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code) {
-  struct relay_end end = {r, side, message, code};
-  tell_owner(r, "on_relay_end", push_relay_end, &end);
+  struct end_event e = {{.method = ON_RELAY_END, .push = push_end, .keeps = r->reference}, r, side, message, code};
+  owner_tell(r->client, &e.event);
 }
 
-/* A whole command of the client, as it came. */
-struct offer {
-  struct relay *relay;
-  const uint8_t *data;
-  size_t length;
-  bool malformed;
-};
-
-/* Pushes a command as scripts know it: without packet headers and query attributes. The answer counts on from its last
- * packet. */
-static int push_command(lua_State *L, void *context) {
-  struct offer *offer = context;
-  struct relay *r = offer->relay;
-  push_relay(r);
-  struct cursor chain = cursor_over(offer->data, offer->length);
+/* Pushes a command as scripts know it: without packet headers and query attributes. False if these are malformed. */
+static bool push_payload(lua_State *L, const struct relay *r) {
+  struct cursor chain = cursor_over(r->command, r->command_length);
+  bool attributes = r->command[PACKET_HEADER_SIZE] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
+  if (!attributes && r->command_length < PACKET_MAX_PAYLOAD) {
+    cursor_bytes(&chain, PACKET_HEADER_SIZE);
+    lua_pushlstring(L, (const char *)chain.at, cursor_left(&chain));
+    return true;
+  }
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   for (bool first = true; cursor_left(&chain); first = false) {
     uint32_t payload = (uint32_t)cursor_uint(&chain, 3);
-    r->request.sequence = (uint8_t)cursor_uint(&chain, 1);
+    cursor_uint(&chain, 1);
     const uint8_t *part = cursor_bytes(&chain, payload);
-    if (!part) break;
+    if (!part) return false;
     struct cursor text = cursor_over(part, payload);
-    if (first && part[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES) {
+    if (first && attributes) {
       luaL_addchar(&b, COM_QUERY);
       cursor_uint(&text, 1);
       query_skip_attributes(&text);
-      if (text.failed) chain.failed = true;
+      if (text.failed) return false;
     }
     luaL_addlstring(&b, (const char *)text.at, cursor_left(&text));
   }
   luaL_pushresult(&b);
-  offer->malformed = chain.failed;
-  if (offer->malformed) return -1;
-  r->command = offer->data;
-  r->command_length = offer->length;
-  r->waiting = true;
-  r->answered = false;
-  return 2;
+  return true;
 }
 
-enum told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed) {
-  struct offer offer = {r, data, length, false};
-  enum told told = tell_owner(r, "on_command", push_command, &offer);
-  *malformed = offer.malformed;
+struct command_event {
+  struct owner_event event;
+  struct relay *relay;
+  bool malformed;
+};
+
+static int push_command(lua_State *L, struct owner_event *event) {
+  struct command_event *e = (struct command_event *)event;
+  struct relay *r = e->relay;
+  push_relay(L, r);
+  e->malformed = !push_payload(L, r);
+  if (e->malformed) return -1;
+  size_t length;
+  const char *payload = lua_tolstring(L, -1, &length);
+  lua_pushinteger(L, (uint8_t)payload[0]);
+  lua_pushinteger(L, length > 1 ? (uint8_t)payload[1] : 0);
+  r->waiting = true;
+  r->answered = false;
+  return 4;
+}
+
+enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed) {
+  struct command_event e = {{.method = ON_COMMAND, .push = push_command, .keeps = r->reference}, r, false};
+  size_t last = length - (length - PACKET_HEADER_SIZE) % (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD);
+  r->request.sequence = data[last - 1]; /* of the chain's last packet: the answer counts on from there */
+  r->command = data;
+  r->command_length = length;
+  enum owner_told told = owner_tell(r->client, &e.event);
+  r->command = NULL;
+  *malformed = e.malformed;
   return told;
 }
 
-static int push_local_infile(lua_State *L, void *context) {
-  const struct relay *r = context;
-  push_relay(context);
-  lua_pushlstring(L, (const char *)r->collected.data, r->collected.length);
-  return 2;
-}
-
-enum told relay_tell_local_infile(struct relay *r) { return tell_owner(r, "on_local_infile", push_local_infile, r); }
-
-struct answer {
+/* An answer: what has been collected of it, and the bytes behind that, of the current read. */
+struct answer_event {
+  struct owner_event event;
   struct relay *relay;
+  const struct response *outcome;
   enum destination destination;
-  uint16_t error;
+  const uint8_t *data;
+  size_t length;
 };
 
-static int push_answer(lua_State *L, void *context) {
-  const struct answer *answer = context;
-  struct relay *r = answer->relay;
-  push_relay(r);
-  lua_pushinteger(L, answer->error);
-  if (answer->destination != TO_OWNER)
+static void push_kept(lua_State *L, const struct answer_event *e) {
+  const struct input *collected = &e->relay->collected;
+  struct resultset *rs = resultset_push(L, e->outcome, true, true, collected->length + e->length);
+  if (collected->length) memcpy(rs->bytes, collected->data, collected->length);
+  if (e->length) memcpy(rs->bytes + collected->length, e->data, e->length);
+}
+
+static int push_answer(lua_State *L, struct owner_event *event) {
+  const struct answer_event *e = (struct answer_event *)event;
+  struct relay *r = e->relay;
+  push_relay(L, r);
+  lua_pushinteger(L, e->outcome->error);
+  if (e->destination != TO_OWNER)
     lua_pushnil(L);
   else if (r->overflowed)
     lua_pushboolean(L, false);
   else
-    lua_pushlstring(L, (const char *)r->collected.data, r->collected.length);
+    push_kept(L, e);
   r->overflowed = false;
   input_free(&r->collected);
   return 3;
 }
 
-enum told relay_tell_answer(struct relay *r, enum destination destination, uint16_t error) {
-  struct answer answer = {r, destination, error};
-  return tell_owner(r, "on_answer", push_answer, &answer);
+enum owner_told relay_tell_answer(struct relay *r, enum destination destination, const struct response *outcome,
+                                  const uint8_t *data, size_t length) {
+  struct answer_event e = {
+      {.method = ON_ANSWER, .push = push_answer, .keeps = r->reference}, r, outcome, destination, data, length};
+  return owner_tell(r->client, &e.event);
+}
+
+static int push_local_infile(lua_State *L, struct owner_event *event) {
+  const struct answer_event *e = (struct answer_event *)event;
+  push_relay(L, e->relay);
+  push_kept(L, e);
+  return 2;
+}
+
+enum owner_told relay_tell_local_infile(struct relay *r, const uint8_t *data, size_t length) {
+  struct response outcome = r->answer;
+  outcome.local_infile = true;
+  struct answer_event e = {{.method = ON_LOCAL_INFILE, .push = push_local_infile, .keeps = r->reference},
+                           r,
+                           &outcome,
+                           TO_OWNER,
+                           data,
+                           length};
+  return owner_tell(r->client, &e.event);
 }

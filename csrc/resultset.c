@@ -1,12 +1,12 @@
 /* Lua module mysql.resultset, the reader: what a server answered to a command, as scripts see it. Nothing is decoded
  * before it is asked for. resultset_writer.c has the functions that make answers.
  *
- * new(bytes, command, capabilities [, summary]): bytes are the packets of the complete answer to a command, headers
- * included; nil if they were not kept, then summary says what is known of them: affected_rows, insert_id, status,
- * warnings, rows, row_bytes, error (code, or 0), failed (an ERR, whose code may be 0), ended_in_rows. capabilities: the
- * flags that client and server have agreed on, MariaDB's extended ones multiplied by 2^32.
+ * new(bytes, command, capabilities): bytes are the packets of the complete answer to a command, headers included.
+ * capabilities: the flags that client and server have agreed on, MariaDB's extended ones multiplied by 2^32.
+ * packets(answer): these bytes again. Other answers come from a relay; of those that it has passed on only the counters
+ * are known.
  *
- * What it returns has these keys, all others are nil. Bytes that are no answer raise an error when they are looked at.
+ * An answer has these keys, all others are nil. Bytes that are no answer raise an error when they are looked at.
  *   fields, rows      of the first result set: rows is an iterator that begins anew each time it is read, or nil
  *   raw               payload of the first packet
  *   row_count, bytes  rows of all result sets, and the size of their packets
@@ -16,25 +16,12 @@
  * Source: "Text Protocol" and "Column Definition Packet" of the MySQL and MariaDB documentation. */
 #include "resultset.h"
 
-#define RESULTSET_TYPE "mysql.resultset"
 #define FIELDS_TYPE "mysql.resultset.fields"
 #define FIELD_TYPE "mysql.resultset.field"
 
 enum { HEADER_NULL = 0xfb, HEADER_ERR = 0xff };
 enum { QUERY_OK = 0, QUERY_ERR = 255 };
 enum { MOST_CELLS = 4096 }; /* that a row is made for at once; what is NULL behind them takes no place */
-
-/* The Lua string with the bytes is in the object's environment, which keeps it alive. */
-enum { ENV_BYTES = 1, ENV_FIELDS = 2 };
-
-struct resultset {
-  const uint8_t *bytes; /* NULL: not kept */
-  size_t length;
-  uint64_t capabilities;
-  uint8_t command;
-  bool counted; /* outcome has been found */
-  struct response outcome;
-};
 
 struct fields {
   uint64_t capabilities;
@@ -99,7 +86,7 @@ static uint8_t first_byte(struct cursor chain) {
 
 static void begin_walk(struct walk *w, const struct resultset *rs) {
   memset(w, 0, sizeof *w);
-  response_begin(&w->answer, rs->command, rs->capabilities);
+  response_begin(&w->answer, rs->outcome.command, rs->outcome.capabilities);
   w->rest = cursor_over(rs->bytes, rs->length);
 }
 
@@ -126,7 +113,7 @@ static bool may_have_result_sets(uint8_t command) {
 static bool find_result_set(lua_State *L, const struct resultset *rs, struct walk *w) {
   struct cursor chain;
   begin_walk(w, rs);
-  if (!may_have_result_sets(rs->command)) return false;
+  if (!may_have_result_sets(rs->outcome.command)) return false;
   while (w->answer.state == RESPONSE_HEADER && next_packet(L, w, &chain)) {
     if (w->answer.state == RESPONSE_HEADER || w->answer.state == RESPONSE_DONE) continue;
     cursor_bytes(&chain, PACKET_HEADER_SIZE);
@@ -218,10 +205,13 @@ static void find_definitions(lua_State *L, struct walk *w, struct fields *f, siz
   }
 }
 
+/* They keep the answer in their environment, whose own has them. */
 static int push_fields(lua_State *L, struct resultset *rs) {
-  lua_getfenv(L, 1);
-  lua_rawgeti(L, -1, ENV_FIELDS);
-  if (!lua_isnil(L, -1)) return 1;
+  if (rs->has_fields) {
+    lua_getfenv(L, 1);
+    lua_rawgeti(L, -1, 1);
+    return 1;
+  }
   struct walk w;
   size_t capacity = 0;
   if (find_result_set(L, rs, &w) && w.answer.state == RESPONSE_COLUMNS) {
@@ -229,35 +219,37 @@ static int push_fields(lua_State *L, struct resultset *rs) {
     if (capacity > w.answer.definitions) capacity = w.answer.definitions;
   }
   struct fields *f = lua_newuserdata(L, sizeof *f + capacity * sizeof *f->packets);
-  f->capabilities = rs->capabilities;
+  f->capabilities = rs->outcome.capabilities;
   f->end = rs->bytes + rs->length;
   f->count = 0;
   luaL_getmetatable(L, FIELDS_TYPE);
   lua_setmetatable(L, -2);
   find_definitions(L, &w, f, capacity);
-  lua_newtable(L);
-  lua_rawgeti(L, -4, ENV_BYTES);
-  lua_setfield(L, -2, "bytes");
+  lua_createtable(L, (int)(f->count < MOST_CELLS ? f->count : MOST_CELLS), 1);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, "answer");
   lua_setfenv(L, -2);
-  lua_pushvalue(L, -1);
-  lua_rawseti(L, -4, ENV_FIELDS);
+  lua_createtable(L, 1, 0);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, 1);
+  lua_setfenv(L, 1);
+  rs->has_fields = true;
   return 1;
 }
 
 /* The recogniser's verdict. A server's request for a file ends what is known so far. */
 static const struct response *outcome(lua_State *L, struct resultset *rs) {
-  struct response *o = &rs->outcome;
   if (!rs->counted) {
-    response_begin(o, rs->command, rs->capabilities);
-    for (size_t at = 0; at < rs->length && o->state < RESPONSE_DONE;)
-      at += response_feed(o, rs->bytes + at, rs->length - at);
-    bool file_wanted = o->local_infile && o->state == RESPONSE_HEADER && framing_at_boundary(&o->framing);
-    if (o->state == RESPONSE_BROKEN) malformed(L, "answer", o->problem);
-    if (o->state != RESPONSE_DONE && !file_wanted) malformed(L, "answer", cut_off);
-    if (rs->command == COM_STATISTICS) o->failed = first_byte(cursor_over(rs->bytes, rs->length)) == HEADER_ERR;
+    struct response o = rs->outcome;
+    for (size_t at = 0; at < rs->length && o.state < RESPONSE_DONE;)
+      at += response_feed(&o, rs->bytes + at, rs->length - at);
+    bool file_wanted = o.local_infile && o.state == RESPONSE_HEADER && framing_at_boundary(&o.framing);
+    if (o.state == RESPONSE_BROKEN) malformed(L, "answer", o.problem);
+    if (o.state != RESPONSE_DONE && !file_wanted) malformed(L, "answer", cut_off);
+    rs->outcome = o;
     rs->counted = true;
   }
-  return o;
+  return &rs->outcome;
 }
 
 /* --- rows -------------------------------------------------------------------------------------------------- */
@@ -281,7 +273,7 @@ static void push_row(lua_State *L, struct cursor c, const struct walk *w) {
     malformed(L, lua_pushfstring(L, "row %d", (int)w->answer.rows), "it does not have the cells of its columns");
 }
 
-/* Upvalues: the walk; the bytes. */
+/* Upvalues: the walk; the answer, which has the bytes. */
 static int next_row(lua_State *L) {
   struct walk *w = lua_touserdata(L, lua_upvalueindex(1));
   while (w->answer.state == RESPONSE_ROWS) {
@@ -296,7 +288,7 @@ static int next_row(lua_State *L) {
 }
 
 static int push_rows(lua_State *L, struct resultset *rs) {
-  if (rs->command == COM_STMT_FETCH) {
+  if (rs->outcome.command == COM_STMT_FETCH) {
     const struct response *o = outcome(L, rs);
     if (!o->rows && !o->ended_in_rows) return 0;
   } else {
@@ -306,10 +298,9 @@ static int push_rows(lua_State *L, struct resultset *rs) {
     while (w->answer.state == RESPONSE_COLUMNS || w->answer.state == RESPONSE_COLUMNS_EOF)
       if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
   }
-  if (has_binary_rows(rs->command)) return luaL_error(L, ".resultset.rows isn't available for prepared statements");
-  lua_getfenv(L, 1);
-  lua_rawgeti(L, -1, ENV_BYTES);
-  lua_remove(L, -2);
+  if (has_binary_rows(rs->outcome.command))
+    return luaL_error(L, ".resultset.rows isn't available for prepared statements");
+  lua_pushvalue(L, 1);
   lua_pushcclosure(L, next_row, 2);
   return 1;
 }
@@ -332,12 +323,12 @@ static int push_raw(lua_State *L, struct resultset *rs) {
 
 /* Column definitions in answer to COM_FIELD_LIST are no rows, though they come like them. */
 static int push_row_count(lua_State *L, struct resultset *rs) {
-  lua_pushnumber(L, rs->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->rows);
+  lua_pushnumber(L, rs->outcome.command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->rows);
   return 1;
 }
 
 static int push_row_bytes(lua_State *L, struct resultset *rs) {
-  lua_pushnumber(L, rs->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->row_bytes);
+  lua_pushnumber(L, rs->outcome.command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->row_bytes);
   return 1;
 }
 
@@ -378,7 +369,9 @@ static int push_warning_count(lua_State *L, struct resultset *rs) {
 static int push_query_status(lua_State *L, struct resultset *rs) {
   const struct response *o = outcome(L, rs);
   if (o->state != RESPONSE_DONE) return 0;
-  lua_pushinteger(L, o->failed ? QUERY_ERR : QUERY_OK);
+  bool failed = o->failed;
+  if (o->command == COM_STATISTICS) failed = rs->length && first_byte(cursor_over(rs->bytes, rs->length)) == HEADER_ERR;
+  lua_pushinteger(L, failed ? QUERY_ERR : QUERY_OK);
   return 1;
 }
 
@@ -400,76 +393,56 @@ static const struct {
             {"query_status", push_query_status, false}};
 
 static int resultset_index(lua_State *L) {
-  struct resultset *rs = luaL_checkudata(L, 1, RESULTSET_TYPE);
+  struct resultset *rs = resultset_check(L, 1);
   if (lua_type(L, 2) != LUA_TSTRING) return 0;
   const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
     if (strcmp(name, keys[i].name) != 0) continue;
-    if (keys[i].needs_bytes && !rs->bytes)
+    if (keys[i].needs_bytes && !rs->kept)
       return luaL_error(L, ".resultset.%s isn't available if 'resultset_is_needed ~= true'", name);
     return keys[i].push(L, rs);
   }
   return 0;
 }
 
-static uint64_t summary_number(lua_State *L, const char *key) {
-  lua_getfield(L, 4, key);
-  lua_Number number = lua_tonumber(L, -1);
-  lua_pop(L, 1);
-  return number >= 0 && number < 18446744073709551616.0 ? (uint64_t)number : 0;
+struct resultset *resultset_push(lua_State *L, const struct response *outcome, bool counted, bool kept, size_t length) {
+  struct resultset *rs = lua_newuserdata(L, sizeof *rs + length);
+  rs->outcome = *outcome;
+  rs->counted = counted;
+  rs->kept = kept;
+  rs->has_fields = false;
+  rs->length = length;
+  luaL_getmetatable(L, RESULTSET_TYPE);
+  lua_setmetatable(L, -2);
+  return rs;
 }
 
-static bool summary_has(lua_State *L, const char *key) {
-  lua_getfield(L, 4, key);
-  bool value = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
-static void read_summary(lua_State *L, struct response *o) {
-  o->state = RESPONSE_DONE;
-  o->affected_rows = summary_number(L, "affected_rows");
-  o->last_insert_id = summary_number(L, "insert_id");
-  o->status = (uint16_t)summary_number(L, "status");
-  o->warnings = (uint16_t)summary_number(L, "warnings");
-  o->rows = summary_number(L, "rows");
-  o->row_bytes = summary_number(L, "row_bytes");
-  o->failed = summary_has(L, "failed") || summary_number(L, "error") > 0;
-  o->ended_in_rows = summary_has(L, "ended_in_rows");
-  o->has_ok = summary_has(L, "affected_rows");
+struct resultset *resultset_check(lua_State *L, int index) {
+  return luaL_checkudata(L, index, RESULTSET_TYPE);
 }
 
 static int new (lua_State *L) {
+  size_t length;
+  const char *bytes = luaL_checklstring(L, 1, &length);
   int command = luaL_checkint(L, 2);
   uint64_t capabilities = resultset_check_capabilities(L, 3);
   luaL_argcheck(L, command >= 0 && command <= 255, 2, "a command is a number from 0 to 255");
-  bool kept = !lua_isnil(L, 1);
-  if (kept)
-    luaL_checktype(L, 1, LUA_TSTRING);
-  else
-    luaL_checktype(L, 4, LUA_TTABLE);
-  struct resultset *rs = lua_newuserdata(L, sizeof *rs);
-  memset(rs, 0, sizeof *rs);
-  luaL_getmetatable(L, RESULTSET_TYPE);
-  lua_setmetatable(L, -2);
-  rs->command = (uint8_t)command;
-  rs->capabilities = capabilities;
-  if (kept) {
-    rs->bytes = (const uint8_t *)lua_tolstring(L, 1, &rs->length);
-    lua_createtable(L, 2, 0);
-    lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, ENV_BYTES);
-    lua_setfenv(L, -2);
-  } else {
-    read_summary(L, &rs->outcome);
-    rs->counted = true;
-  }
+  struct response begun;
+  response_begin(&begun, (uint8_t)command, capabilities);
+  memcpy(resultset_push(L, &begun, false, true, length)->bytes, bytes, length);
+  return 1;
+}
+
+static int packets(lua_State *L) {
+  const struct resultset *rs = resultset_check(L, 1);
+  luaL_argcheck(L, rs->kept, 1, "its packets have not been kept");
+  lua_pushlstring(L, (const char *)rs->bytes, rs->length);
   return 1;
 }
 
 static int resultset_to_string(lua_State *L) {
-  const struct resultset *rs = luaL_checkudata(L, 1, RESULTSET_TYPE);
-  if (rs->bytes)
+  const struct resultset *rs = resultset_check(L, 1);
+  if (rs->kept)
     lua_pushfstring(L, "mysql.resultset (%d bytes)", (int)rs->length);
   else
     lua_pushliteral(L, "mysql.resultset (not kept)");
@@ -498,15 +471,22 @@ static void add_type(lua_State *L, const char *name, lua_CFunction index, lua_CF
   lua_setfield(L, -2, "__tostring");
 }
 
-LUA_MODULE luaopen_mysql_resultset(lua_State *L) {
+void resultset_open_types(lua_State *L) {
   add_type(L, RESULTSET_TYPE, resultset_index, resultset_to_string);
   add_type(L, FIELD_TYPE, field_index, field_to_string);
   add_type(L, FIELDS_TYPE, fields_index, fields_to_string);
   lua_pushcfunction(L, fields_length);
   lua_setfield(L, -2, "__len");
+  lua_pop(L, 3);
+}
+
+LUA_MODULE luaopen_mysql_resultset(lua_State *L) {
+  resultset_open_types(L);
   lua_newtable(L);
   lua_pushcfunction(L, new);
   lua_setfield(L, -2, "new");
+  lua_pushcfunction(L, packets);
+  lua_setfield(L, -2, "packets");
   resultset_writer_open(L);
   return 1;
 }

@@ -14,6 +14,25 @@ static inline uint64_t resultset_check_capabilities(lua_State *L, int index) {
   return (uint64_t)flags;
 }
 
+/* The answer to a command. Its packets, if they were kept, lie behind it. */
+struct resultset {
+  struct response outcome; /* what the recogniser made of it, */
+  bool counted;            /* if it has been asked; else only the command and the session's capabilities are there */
+  bool kept;
+  bool has_fields; /* in its environment */
+  size_t length;   /* of the packets */
+  uint8_t bytes[];
+};
+
+#define RESULTSET_TYPE "mysql.resultset"
+
+/* Makes its type known to the Lua state, once. */
+void resultset_open_types(lua_State *L);
+
+/* Pushes an answer with room for `length` bytes of packets, which the caller copies into it. */
+struct resultset *resultset_push(lua_State *L, const struct response *outcome, bool counted, bool kept, size_t length);
+struct resultset *resultset_check(lua_State *L, int index);
+
 /* Adds to_packets, frame and renumber to the module's table, which is on top of the stack. */
 void resultset_writer_open(lua_State *L);
 

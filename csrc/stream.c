@@ -1,7 +1,6 @@
 /* A stream's life on the loop: reading, writing, waiting, closing. stream_module.c is its face to Lua. */
 #include "stream.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "relay.h"
@@ -10,8 +9,6 @@
  * long it may take to close. */
 enum { LAST_WORDS_TIMEOUT_MS = 10000, FINISH_TIMEOUT_MS = 2000 };
 enum { INPUT_MINIMUM = 512 };
-
-const char stream_anchors_key = 0, stream_on_error_key = 0, stream_traceback_key = 0, stream_tell_key = 0;
 
 /* --- bytes that wait --------------------------------------------------------------------------------------- */
 
@@ -47,67 +44,7 @@ void input_consume(struct input *in, size_t length) {
 
 /* --- calls up to Lua --------------------------------------------------------------------------------------- */
 
-void stream_push_registered(lua_State *L, const char *key) {
-  lua_pushlightuserdata(L, (void *)key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
-}
-
-void stream_push(struct stream *s) {
-  lua_State *L = s->shared->L;
-  stream_push_registered(L, &stream_anchors_key);
-  lua_pushlightuserdata(L, s);
-  lua_rawget(L, -2);
-  lua_remove(L, -2);
-}
-
-/* What stream_tell_protected is called for. */
-struct event {
-  struct stream *stream;
-  const char *method;
-  stream_push_arguments push;
-  void *context;
-  enum told told;
-};
-
-int stream_tell_protected(lua_State *L) {
-  struct event *event = lua_touserdata(L, 1);
-  stream_push(event->stream);
-  lua_getfenv(L, -1);
-  lua_getfield(L, -1, event->method);
-  if (!lua_isfunction(L, -1)) return 0;
-  lua_pushvalue(L, -2);
-  event->told = TOLD_FAILED; /* unless it returns */
-  int arguments = event->push(L, event->context);
-  if (arguments >= 0) lua_call(L, 1 + arguments, 0);
-  event->told = TOLD;
-  return 0;
-}
-
-void stream_report_error(lua_State *L) {
-  int top = lua_gettop(L);
-  stream_push_registered(L, &stream_on_error_key);
-  lua_pushvalue(L, top);
-  if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) {
-    fprintf(stderr, "mysql.stream: %s\n",
-            lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error in on_error");
-  }
-  lua_settop(L, top - 1);
-}
-
-enum told stream_tell(struct stream *s, const char *method, stream_push_arguments push, void *context) {
-  lua_State *L = s->shared->L;
-  struct event event = {s, method, push, context, TOLD_NOBODY};
-  stream_push_registered(L, &stream_traceback_key);
-  int base = lua_gettop(L);
-  stream_push_registered(L, &stream_tell_key);
-  lua_pushlightuserdata(L, &event);
-  if (lua_pcall(L, 1, 0, base) != 0) {
-    event.told = TOLD_FAILED;
-    stream_report_error(L);
-  }
-  lua_settop(L, base - 1);
-  return event.told;
-}
+void stream_push(lua_State *L, struct stream *s) { push_reference(L, s->reference); }
 
 /* nil, "ENAME: text", "ENAME", as luv does. */
 int stream_push_failure(lua_State *L, int status) {
@@ -117,24 +54,24 @@ int stream_push_failure(lua_State *L, int status) {
   return 3;
 }
 
-struct status {
-  struct stream *stream;
+struct status_event {
+  struct owner_event event;
   int status;
 };
 
-static int push_status(lua_State *L, void *context) {
-  const struct status *what = context;
-  stream_push(what->stream);
-  if (what->status == 0) return 1;
-  stream_push_failure(L, what->status);
-  lua_remove(L, -3); /* the nil */
+static int push_status(lua_State *L, struct owner_event *event) {
+  int status = ((struct status_event *)event)->status;
+  stream_push(L, event->stream);
+  if (status == 0) return 1;
+  stream_push_failure(L, status);
+  lua_remove(L, -3);
   return 3;
 }
 
-/* Tells the owner by `method`(stream [, message, code]). */
-void stream_tell_status(struct stream *s, const char *method, int status) {
-  struct status what = {s, status};
-  stream_tell(s, method, push_status, &what);
+/* Tells the owner by its method(stream [, message, code]). */
+void stream_tell_owner(struct stream *s, enum owner_method method, int status) {
+  struct status_event e = {{.method = method, .push = push_status}, status};
+  owner_tell(s, &e.event);
 }
 
 /* --- life and death ---------------------------------------------------------------------------------------- */
@@ -142,12 +79,7 @@ void stream_tell_status(struct stream *s, const char *method, int status) {
 static void on_handle_closed(uv_handle_t *handle, struct stream *s) {
   (void)handle;
   if (--s->open_handles) return;
-  lua_State *L = s->shared->L;
-  stream_push_registered(L, &stream_anchors_key);
-  lua_pushlightuserdata(L, s);
-  lua_pushnil(L);
-  lua_rawset(L, -3);
-  lua_pop(L, 1);
+  luaL_unref(s->shared->L, LUA_REGISTRYINDEX, s->reference);
 }
 
 static void on_socket_closed(uv_handle_t *handle) { on_handle_closed(handle, (struct stream *)handle); }
@@ -175,7 +107,7 @@ static void ended(struct stream *s, int status) {
   } else {
     s->packets = false;
     stream_pause(s);
-    stream_tell_status(s, "on_end", status);
+    stream_tell_owner(s, ON_END, status);
     stream_close(s);
   }
 }
@@ -193,7 +125,7 @@ static void on_timer(uv_timer_t *timer) {
   else if (s->relay)
     relay_timeout(s->relay, s);
   else
-    stream_tell_status(s, "on_timeout", 0);
+    stream_tell_owner(s, ON_TIMEOUT, 0);
 }
 
 void stream_set_timeout(struct stream *s, uint64_t ms) {
@@ -273,39 +205,38 @@ static void push_chain(lua_State *L, const uint8_t *data, size_t bytes) {
   luaL_pushresult(&b);
 }
 
-/* A packet at the beginning of a stream's input. */
-struct delivery {
-  struct stream *stream;
-  size_t bytes, payload;
+struct packet_event {
+  struct owner_event event;
+  size_t bytes, payload; /* of the chain at the beginning of the input */
 };
 
-static int push_delivery(lua_State *L, void *context) {
-  const struct delivery *d = context;
-  struct stream *s = d->stream;
-  stream_push(s);
-  if (d->bytes == d->payload + PACKET_HEADER_SIZE)
-    lua_pushlstring(L, (const char *)s->input.data + PACKET_HEADER_SIZE, d->payload);
+static int push_packet(lua_State *L, struct owner_event *event) {
+  struct packet_event *e = (struct packet_event *)event;
+  struct stream *s = event->stream;
+  stream_push(L, s);
+  if (e->bytes == e->payload + PACKET_HEADER_SIZE)
+    lua_pushlstring(L, (const char *)s->input.data + PACKET_HEADER_SIZE, e->payload);
   else
-    push_chain(L, s->input.data, d->bytes);
-  lua_pushinteger(L, s->input.data[d->bytes - d->payload % PACKET_MAX_PAYLOAD - 1]);
-  input_consume(&s->input, d->bytes);
+    push_chain(L, s->input.data, e->bytes);
+  lua_pushinteger(L, s->input.data[e->bytes - e->payload % PACKET_MAX_PAYLOAD - 1]); /* the sequence number */
+  input_consume(&s->input, e->bytes);
   return 3;
 }
 
 static void deliver(struct stream *s) {
   while (s->packets && s->input.length) {
-    struct delivery d = {.stream = s};
-    enum chain found = measure_chain(s, &d.bytes, &d.payload);
+    struct packet_event e = {.event = {.method = ON_PACKET, .push = push_packet}};
+    enum chain found = measure_chain(s, &e.bytes, &e.payload);
     if (found == CHAIN_INCOMPLETE) return;
     if (found == CHAIN_TOO_LONG) {
       ended(s, UV_EMSGSIZE);
       return;
     }
     s->active_at = uv_now(s->shared->loop); /* not for each byte: who sends them one by one gets no more time */
-    enum told told = stream_tell(s, "on_packet", push_delivery, &d);
-    if (told == TOLD_NOBODY) stream_close(s);
-    if (told == TOLD_FAILED) ended(s, UV_ECANCELED);
-    if (told != TOLD) return;
+    if (owner_tell(s, &e.event) != OWNER_TOLD) {
+      ended(s, UV_ECANCELED);
+      return;
+    }
   }
 }
 

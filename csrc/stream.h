@@ -1,6 +1,6 @@
 /* One endpoint of a conversation on luv's loop: a TCP or unix socket, its write queue, its time-out, and its owner.
  *
- * The owner is a Lua table; what happens to the stream is told to it by calling one of its methods (see stream.c).
+ * The owner is a Lua table; what happens to the stream is told to it by calling one of its methods (see owner.h).
  * A stream delivers whole packets to its owner until a relay (relay.c) takes its bytes over. */
 #ifndef MYSQL_STREAM_H
 #define MYSQL_STREAM_H
@@ -9,6 +9,7 @@
 #include <lua.h>
 #include <uv.h>
 
+#include "owner.h"
 #include "packet.h"
 
 struct relay;
@@ -20,6 +21,7 @@ struct stream_loop {
   lua_State *L;
   uv_loop_t *loop;
   char *read_buffer; /* one for all: what a read brings is used up before the next read */
+  struct owner_calls calls;
 };
 
 /* Bytes that cannot be used up yet. */
@@ -42,6 +44,7 @@ struct stream {
   } uv; /* first, so that a handle is its stream; luv looks at handle->data, which stays NULL */
   uv_timer_t timer;
   struct stream_loop *shared;
+  int reference;       /* in the registry: keeps its userdata until its handles are closed */
   struct relay *relay; /* takes the bytes, instead of the owner */
   struct input input;  /* packet mode: the beginning of a packet */
   uint64_t active_at;  /* loop time in ms of the last byte (packet mode: the last packet) read, or byte written */
@@ -70,25 +73,13 @@ void stream_close(struct stream *s);
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 
-/* Calls the owner's method, with the arguments that push(L, context) pushes: it returns how many, or -1 if there is
- * nothing to tell after all. An error of the method, or one on the way to it (Lua is out of memory), has been reported
- * when the result is TOLD_FAILED. So no callback of the loop may touch Lua but through this. */
-enum told { TOLD_NOBODY, TOLD, TOLD_FAILED };
-typedef int (*stream_push_arguments)(lua_State *L, void *context);
-enum told stream_tell(struct stream *s, const char *method, stream_push_arguments push, void *context);
-int stream_tell_protected(lua_State *L); /* its inside, to be registered under stream_tell_key */
-/* Calls the owner's `method`(stream [, message, code]). */
-void stream_tell_status(struct stream *s, const char *method, int status);
-/* Pops an error, a traceback, and gives it to on_error's handler. */
-void stream_report_error(lua_State *L);
 /* Pushes the stream's own userdata, which must be open. */
-void stream_push(struct stream *s);
+void stream_push(lua_State *L, struct stream *s);
 struct stream *stream_check(lua_State *L, int index);
 
-/* What the module registers under these addresses in Lua's registry. */
-extern const char stream_anchors_key, stream_on_error_key, stream_traceback_key, stream_tell_key;
-void stream_push_registered(lua_State *L, const char *key);
 /* nil, "ENAME: text", "ENAME", as luv does; returns 3. */
 int stream_push_failure(lua_State *L, int status);
+/* Calls the owner's method(stream [, message, code]). */
+void stream_tell_owner(struct stream *s, enum owner_method method, int status);
 
 #endif

@@ -30,7 +30,8 @@ static const char shared_key = 0;
 /* --- making streams ---------------------------------------------------------------------------------------- */
 
 static struct stream_loop *shared_of(lua_State *L) {
-  stream_push_registered(L, &shared_key);
+  lua_pushlightuserdata(L, (void *)&shared_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   struct stream_loop *shared = lua_touserdata(L, -1);
   lua_pop(L, 1);
   return shared;
@@ -39,7 +40,6 @@ static struct stream_loop *shared_of(lua_State *L) {
 /* A new stream on the stack, owned by the table at index `owner`. */
 static struct stream *new_stream(lua_State *L, int owner, bool local) {
   struct stream_loop *shared = shared_of(L);
-  stream_push_registered(L, &stream_anchors_key);
   struct stream *s = lua_newuserdata(L, sizeof *s);
   memset(s, 0, sizeof *s);
   s->shared = shared;
@@ -48,13 +48,14 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
   lua_setmetatable(L, -2);
   lua_pushvalue(L, owner);
   lua_setfenv(L, -2);
-  lua_pushlightuserdata(L, s);
-  lua_pushvalue(L, -2);
-  lua_rawset(L, -4);
-  lua_remove(L, -2);
+  lua_pushvalue(L, -1);
+  s->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+  uv_timer_init(shared->loop, &s->timer); /* cannot fail */
   int status = local ? uv_pipe_init(shared->loop, &s->uv.pipe, 0) : uv_tcp_init(shared->loop, &s->uv.tcp);
-  if (status == 0) status = uv_timer_init(shared->loop, &s->timer);
-  if (status != 0) luaL_error(L, "cannot make a socket handle: %s", uv_strerror(status));
+  if (status != 0) {
+    luaL_unref(L, LUA_REGISTRYINDEX, s->reference);
+    luaL_error(L, "cannot make a socket handle: %s", uv_strerror(status));
+  }
   s->open_handles = 2;
   s->closed = false;
   return s;
@@ -71,27 +72,26 @@ static void tune(struct stream *s) {
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-struct accepted {
-  struct stream *listener, *stream;
+struct connection_event {
+  struct owner_event event;
+  struct stream *client;
 };
 
-static int push_accepted(lua_State *L, void *context) {
-  struct accepted *a = context;
-  uv_stream_t *handle = &a->listener->uv.stream;
-  stream_push(a->listener);
-  a->stream = new_stream(L, lua_gettop(L) - 1, handle->type == UV_NAMED_PIPE);
-  if (uv_accept(handle, &a->stream->uv.stream) != 0) {
-    stream_close(a->stream);
-    return -1;
-  }
-  tune(a->stream);
+static int push_client(lua_State *L, struct owner_event *event) {
+  struct stream *listener = event->stream;
+  stream_push(L, listener);
+  struct stream *s = new_stream(L, OWNER_INDEX, listener->uv.handle.type == UV_NAMED_PIPE);
+  ((struct connection_event *)event)->client = s;
+  int status = uv_accept(&listener->uv.stream, &s->uv.stream);
+  if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
+  tune(s);
   return 2;
 }
 
 static void on_connection(uv_stream_t *handle, int status) {
-  struct accepted a = {(struct stream *)handle, NULL};
-  if (status == 0 && stream_tell(a.listener, "on_connection", push_accepted, &a) == TOLD_FAILED && a.stream)
-    stream_close(a.stream);
+  struct stream *listener = (struct stream *)handle;
+  struct connection_event e = {.event = {.method = ON_CONNECTION, .push = push_client}};
+  if (status >= 0 && owner_tell(listener, &e.event) != OWNER_TOLD && e.client) stream_close(e.client);
 }
 
 static void on_connected(uv_connect_t *request, int status) {
@@ -99,7 +99,7 @@ static void on_connected(uv_connect_t *request, int status) {
   free(request);
   if (s->closed) return;
   if (status == 0) tune(s);
-  stream_tell_status(s, "on_connect", status);
+  stream_tell_owner(s, ON_CONNECT, status);
   if (status != 0) stream_close(s);
 }
 
@@ -308,20 +308,29 @@ static int address(lua_State *L) {
 /* stream.on_error(handler): handler(traceback) is called when an owner's method fails. */
 static int on_error(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_pushlightuserdata(L, (void *)&stream_on_error_key);
-  lua_pushvalue(L, 1);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_settop(L, 1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, shared_of(L)->calls.on_error);
+  return 0;
+}
+
+/* stream.on_slow(handler): handler(owner, seconds) is called after an owner's method has held up the loop for more than
+ * a second. */
+static int on_slow(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, shared_of(L)->calls.on_slow);
   return 0;
 }
 
 /* Runs a callback for luv, which would end the process after an error. The contract is that of luv_cfpcall(). */
 static int guarded_call(lua_State *L, int arguments, int results, int flags) {
   (void)flags;
+  const struct owner_calls *calls = &shared_of(L)->calls;
   int base = lua_gettop(L) - arguments;
-  stream_push_registered(L, &stream_traceback_key);
+  push_reference(L, calls->traceback);
   lua_insert(L, base);
   int status = lua_pcall(L, arguments, results, base);
-  if (status != 0) stream_report_error(L);
+  if (status != 0) owner_report_error(L, calls);
   lua_remove(L, base);
   return status != 0 ? -status : results == LUA_MULTRET ? lua_gettop(L) - base + 1 : results;
 }
@@ -363,22 +372,6 @@ static int collect_shared(lua_State *L) {
   return 0;
 }
 
-static int traceback(lua_State *L) {
-  lua_getfield(L, LUA_GLOBALSINDEX, "debug");
-  if (!lua_istable(L, -1)) return lua_pop(L, 1), 1;
-  lua_getfield(L, -1, "traceback");
-  lua_pushvalue(L, 1);
-  lua_pushinteger(L, 2);
-  lua_call(L, 2, 1);
-  return 1;
-}
-
-static void register_value(lua_State *L, const char *key) {
-  lua_pushlightuserdata(L, (void *)key);
-  lua_insert(L, -2);
-  lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
 LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg methods[] = {{"read_packets", read_packets},
                                      {"hold_packets", hold_packets},
@@ -393,6 +386,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_stream},
                                        {"listen", listen_stream},
                                        {"on_error", on_error},
+                                       {"on_slow", on_slow},
                                        {"guard_callbacks", guard_callbacks},
                                        {NULL, NULL}};
 
@@ -409,13 +403,10 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   lua_pushcfunction(L, collect_shared);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
-  register_value(L, &shared_key);
-  lua_newtable(L);
-  register_value(L, &stream_anchors_key);
-  lua_pushcfunction(L, traceback);
-  register_value(L, &stream_traceback_key);
-  lua_pushcfunction(L, stream_tell_protected);
-  register_value(L, &stream_tell_key);
+  owner_open(L, &shared->calls);
+  lua_pushlightuserdata(L, (void *)&shared_key);
+  lua_insert(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
 
   luaL_newmetatable(L, STREAM_TYPE);
   lua_pushcfunction(L, collect);

@@ -6,8 +6,10 @@ local proto = require "mysql.proto"
 
 local M = {}
 
---- The answer in the server's stead.
-M.REFUSAL = frame(proto.to_err_packet {
+local COM_CHANGE_USER = 17
+
+-- The answer in the server's stead.
+local REFUSAL = frame(proto.to_err_packet {
   errcode = 1105, sqlstate = "07000",
   errmsg = "COM_CHANGE_USER is broken on 5.1.14-.17, please upgrade the MySQL Server",
 }, 1)
@@ -17,6 +19,22 @@ M.REFUSAL = frame(proto.to_err_packet {
 function M.has(server)
   local version = server and server.challenge.server_version
   return version and version >= 50114 and version <= 50117
+end
+
+--- Looks at each COM_CHANGE_USER of a session, before whoever looks at its commands anyway.
+---@param session Session
+function M.guard(session)
+  local read_query = session.on_command
+  session.relay:watch(COM_CHANGE_USER)
+  session.relay:expect_second_error()
+  function session.on_command(_, relay, command, kind, next)
+    if kind == COM_CHANGE_USER and M.has(session.server) and not session.proxy.fix_bug_25371 then
+      return relay:reply(REFUSAL)
+    elseif not read_query then
+      return relay:forward(true)
+    end
+    return read_query(session, relay, command, kind, next)
+  end
 end
 
 return M

@@ -1,6 +1,6 @@
 -- Calls a script's functions for a session: each in a coroutine, so that it may wait without holding up others.
 --
--- While a function runs, the global `proxy` is the session's view (mysql-proxy.scripting.view).
+-- This is in the way of every query: a call of another function, or of one in C, costs as much here as ten operations.
 
 local uv = require "luv"
 
@@ -10,9 +10,7 @@ local M = {
   TOP_LEVEL = "top level", -- what is called in the script's file itself
 }
 
-local SLOW_NS = 1e9 -- a call that holds up everybody for longer than this is logged
-
-local G, hrtime, resume, yield = _G, uv.hrtime, coroutine.resume, coroutine.yield
+local resume, yield = coroutine.resume, coroutine.yield
 
 -- What a session's coroutine yields; anything else that comes out of it is a script's mistake.
 local WAITING = {} -- its function waits
@@ -20,10 +18,9 @@ local DONE = {}    -- its function has returned, this
 local running      -- the call whose function runs now
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
----@field session table
----@field name string of the hook
----@field done fun(session: table, result: any, failed: boolean|nil)
----@field coroutine thread|nil
+---@field session table session.hook is the name of the function
+---@field done fun(session: table, result: any, failed: boolean|nil) once it waits
+---@field coroutine thread
 ---@field timer userdata|nil while it waits: limits that
 ---@field cancel fun()|nil ends what it waits for
 local Call = {}
@@ -49,7 +46,7 @@ function Call:finish(result, failed)
     self.timer:close()
     self.timer = nil
   end
-  session.call = nil
+  session.call = false
   return self.done(session, result, failed)
 end
 
@@ -72,13 +69,24 @@ function Call:fail(message, trace)
   local proxy = self.session.proxy
   local path = proxy.lua_script
   message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
-  if self.name == M.TOP_LEVEL then
+  if self.session.hook == M.TOP_LEVEL then
     proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""))
   else
-    proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
+    proxy.log:critical(("(%s) %s"):format(self.session.hook, message), trace)
   end
   self:abandon()
   return self:finish(nil, true)
+end
+
+-- A hook's name is that of something else.
+function Call:skip(value)
+  local session, kind = self.session, type(value)
+  if session.hook == "read_query_result" then
+    kind = "(network_mysqld_con_handle_proxy_resultset) got wrong type: " .. kind
+  end
+  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), session.hook, kind))
+  self:abandon()
+  return self:finish(nil)
 end
 
 -- What has come of running its coroutine.
@@ -93,24 +101,22 @@ function Call:settle(ok, waiting, result)
   return self:finish(result)
 end
 
-local function run(call, ...)
-  local session, outer = call.session, running
-  running, G.proxy = call, session.view
-  local began = hrtime()
+local function go_on(call, ...)
+  local outer = running
+  running = call
   local ok, waiting, result = resume(call.coroutine, ...)
-  local took = hrtime() - began
-  running, G.proxy = outer, outer and outer.session.view
-  if took > SLOW_NS then
-    session.proxy.log:critical(("%s: slow hook: %s held up all sessions for %.2f seconds"):format(
-      tostring(session), call.name, took / 1e9))
-  end
-  return ok, waiting, result
+  running = outer
+  return call:settle(ok, waiting, result)
 end
+
+local VERDICTS = { [1] = 1, [2] = 2, [4] = 4 } -- PROXY_SEND_QUERY, PROXY_SEND_RESULT, PROXY_IGNORE_RESULT
 
 -- What a hook returns counts if it is a number, or a string that is one.
 ---@return integer|nil
 function M.verdict(result)
-  if type(result) == "number" or type(result) == "string" then
+  if VERDICTS[result] then
+    return result
+  elseif type(result) == "number" or type(result) == "string" then
     result = tonumber(result)
     return result and (result >= 0 and math.floor(result) or math.ceil(result))
   end
@@ -136,47 +142,47 @@ end
 --- Runs any function as a script's.
 ---@param name string for the log
 ---@param fn function
----@param done fun(session, result, failed)
+---@param argument any
+---@param done fun(session, result, failed) called later if the function waits or has failed, unless the session ends
+---@return boolean finished
+---@return any result if it has finished at once, which is the common case: done is not called then
 function M.run(session, name, fn, argument, done)
-  local call = session.own_call
+  local call, outer = session.own_call, running
   if not call or session.call then
-    call = setmetatable({ session = session }, Call)
+    call = setmetatable({ session = session, coroutine = coroutine.create(serve) }, Call)
     session.own_call = call
   end
-  call.name, call.done = name, done
-  call.coroutine = call.coroutine or coroutine.create(serve)
-  session.call = call
-  local ok, waiting, result = run(call, fn, argument)
-  if ok and waiting == DONE then -- it has not waited: the common case
-    session.call = nil
-    return done(session, result)
+  session.call, session.hook, running = call, name, call
+  local ok, waiting, result = resume(call.coroutine, fn, argument)
+  running = outer
+  if ok and waiting == DONE then
+    session.call = false
+    return true, result
   end
-  return call:settle(ok, waiting, result)
+  call.done = done
+  if not ok and type(fn) ~= "function" then
+    call:skip(fn)
+  else
+    call:settle(ok, waiting, result)
+  end
+  return false
 end
 
--- What the log says of a hook's name that is something else's.
-local function no_function(session, name, value)
-  local kind = type(value)
-  if name == "read_query_result" then
-    kind = "(network_mysqld_con_handle_proxy_resultset) got wrong type: " .. kind
-  end
-  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), name, kind))
-end
+local run = M.run
 
---- Calls a function of the session's script, if it has one of that name.
+--- Calls a function of the session's script, if it has one of that name; else that is finished with nil.
 ---@param session table with view and environment
 ---@param name string
 ---@param argument any
----@param done fun(session, result, failed) now or later, unless the session ends before
+---@param done fun(session, result, failed)
+---@return boolean finished
+---@return any result
 function M.call(session, name, argument, done)
   local fn = session.environment[name]
   if fn == nil then
-    return done(session, nil)
-  elseif type(fn) ~= "function" then
-    no_function(session, name, fn)
-    return done(session, nil)
+    return true, nil
   end
-  return M.run(session, name, fn, argument, done)
+  return run(session, name, fn, argument, done)
 end
 
 --- The session's function, if it waits, never goes on.
@@ -185,7 +191,7 @@ function M.cancel(session)
   if not call then
     return
   end
-  session.call = nil
+  session.call = false
   if call.timer then
     call.timer:close()
     call.timer = nil
@@ -205,7 +211,7 @@ function M.wait(start)
   end
   local proxy = call.session.proxy
   local results, yielded, called
-  local go_on = proxy.log:guard(function(...)
+  local resumed = proxy.log:guard(function(...)
     if call.cancelled or called then
       return
     end
@@ -216,9 +222,9 @@ function M.wait(start)
     end
     call.cancel = nil
     call.timer:stop()
-    call:settle(run(call, ...))
+    go_on(call, ...)
   end)
-  call.cancel = start(go_on)
+  call.cancel = start(resumed)
   if results then
     call.cancel = nil
     return unpack(results, 1, results.n)
@@ -227,7 +233,7 @@ function M.wait(start)
   call.timer = call.timer or uv.new_timer()
   call.timer:start(math.floor(proxy.hook_timeout * 1000), 0, proxy.log:guard(function()
     M.cancel(call.session)
-    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout))
+    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.session.hook, proxy.hook_timeout))
     call.done(call.session, nil, true)
   end))
   return yield(WAITING)

@@ -90,6 +90,10 @@ function M.new(options)
   stream.on_error(function(trace)
     self.log:critical("error in a callback", trace)
   end)
+  stream.on_slow(function(owner, seconds)
+    self.log:critical(("%s: slow hook: %s held up all sessions for %.2f seconds"):format(
+      tostring(owner), owner.hook or "none", seconds))
+  end)
 
   self.backends = backends.new(self.log)
   for _, text in ipairs(options.proxy_backend_addresses or { "127.0.0.1:3306" }) do

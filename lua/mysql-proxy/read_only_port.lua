@@ -54,8 +54,8 @@ function M.read_query(_, relay, payload)
   return relay:forward(command == COM_CHANGE_USER or command == COM_RESET_CONNECTION)
 end
 
-function M.read_query_result(session, error, packets)
-  if not packets then
+function M.read_query_result(session, _, error, answer)
+  if not answer then
     tell_server(session) -- after an error too: MariaDB has forgotten it even if the change of the user was refused
   elseif error ~= 0 then
     session:protocol_error("server", ("refused SET SESSION TRANSACTION READ ONLY with error %d"):format(error))

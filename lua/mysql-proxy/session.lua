@@ -54,7 +54,6 @@ local MASKED = proto.capabilities.CLIENT_COMPRESS
   + proto.capabilities.CLIENT_SSL
   + proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM
 
-local COM_CHANGE_USER = constants.COM_CHANGE_USER
 local PLUGIN_AUTH = proto.capabilities.CLIENT_PLUGIN_AUTH
 
 local OK, AUTH_SWITCH, ERR = 0x00, 0xfe, 0xff
@@ -467,37 +466,19 @@ function Session:begin_queries()
     self.proxy.relay_options)
   self.hooks = self.view and self.proxy.scripting.commands or self.port.hooks
   if self.hooks then
-    self.relay:watch(unpack(self.hooks.watched))
-    self.hooks.begin_queries(self)
+    local hooks = self.hooks
+    self.on_command, self.on_answer = hooks.read_query, hooks.read_query_result
+    self.on_local_infile = hooks.local_infile
+    self.relay:watch(unpack(hooks.watched))
+    hooks.begin_queries(self)
   end
   if bug_25371.has(self.server) then
-    self.relay:watch(COM_CHANGE_USER)
-    self.relay:expect_second_error()
+    bug_25371.guard(self)
   end
   self.relay:start()
   if self.proxy.shutting_down or self.closes_after_answer then
     self.relay:close_when_idle()
   end
-end
-
---- A watched command: the port's hook or the script answers it, or it goes on as it came.
-function Session:on_command(relay, command)
-  if command:byte() == COM_CHANGE_USER and bug_25371.has(self.server) and not self.proxy.fix_bug_25371 then
-    return relay:reply(bug_25371.REFUSAL)
-  elseif not self.hooks then
-    return relay:forward(true)
-  end
-  return self.hooks.read_query(self, relay, command)
-end
-
-function Session:on_answer(_, error, packets)
-  if self.hooks then
-    self.hooks.read_query_result(self, error, packets)
-  end
-end
-
-function Session:on_local_infile(_, packets)
-  self.hooks.local_infile(self, packets)
 end
 
 -- the end --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ local ERR = proto.to_err_packet { errcode = 1064, sqlstate = "42000", errmsg = "
 local EOF = proto.to_eof_packet { server_status = 2 }
 local FILE = "\251/a/file" -- LOCAL INFILE
 
-local packets = conversation.packets
+local packets, kept = conversation.packets, conversation.kept
 
 describe("a relay", function()
   local c
@@ -40,8 +40,8 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject("\3SET a = 1")
       end)
-      function c.on_answer(self, relay, error, bytes)
-        self.answer_bytes, self.answer_error = bytes, error
+      function c.on_answer(self, relay, error, answer)
+        self.answer_bytes, self.answer_error = kept(answer), error
         relay:forward()
       end
       c.client:send(0, "\3SELECT 1")
@@ -59,8 +59,8 @@ describe("a relay", function()
 
     it("puts them between the client's, with the answers in order", function()
       c = conversation.connect()
-      function c.on_answer(self, _, error, bytes)
-        self.answers = { error, bytes }
+      function c.on_answer(self, _, error, answer)
+        self.answers = { error, kept(answer) }
       end
       c:join()
       c.client:send(0, "\3one")
@@ -87,11 +87,11 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject("\3LOAD")
       end)
-      function c.on_local_infile(self, _, bytes)
-        self.request = bytes
+      function c.on_local_infile(self, _, answer)
+        self.request = kept(answer)
       end
-      function c.on_answer(self, relay, error, bytes)
-        self.answers = { error, bytes }
+      function c.on_answer(self, relay, error, answer)
+        self.answers = { error, kept(answer) }
         relay:reply()
       end
       c.client:write(packets(0, "\3SELECT 1"))
@@ -135,9 +135,9 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject(nil)
       end, { watched = { 17 } })
-      function c.on_answer(self, relay, error, bytes)
-        self.answers = { error, bytes }
-        relay:reply(bytes)
+      function c.on_answer(self, relay, error, answer)
+        self.answers = { error, kept(answer) }
+        relay:reply(answer)
       end
       c:command("\17user\0\0db\0")
       c:answer(1, "\254plugin\0scramble")
@@ -170,8 +170,8 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject("\17user\0\0db\0")
       end)
-      function c.on_answer(_, relay, _, bytes)
-        relay:reply(bytes)
+      function c.on_answer(_, relay, _, answer)
+        relay:reply(answer)
       end
       c.client:send(0, "\3SELECT 1")
       c.server:receives(packets(0, "\17user\0\0db\0"))
@@ -200,8 +200,8 @@ describe("a relay", function()
 
     it("keeps no answer that is longer than the limit, but goes on", function()
       c = conversation.connect()
-      function c.on_answer(self, _, error, bytes)
-        self.answers = { error, bytes }
+      function c.on_answer(self, _, error, answer)
+        self.answers = { error, kept(answer) }
       end
       c:join { answer_limit = 1000 }
       for _, case in ipairs { { 990, "kept" }, { 1000, false }, { 10, "kept" } } do
@@ -225,8 +225,8 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject("\3SELECT 2", true)
       end)
-      function c.on_answer(self, relay, error, bytes)
-        self.answers = { error, bytes }
+      function c.on_answer(self, relay, error, answer)
+        self.answers = { error, kept(answer) }
         relay:reply()
       end
       c.client:send(0, "\3SELECT 1")
@@ -246,8 +246,8 @@ describe("a relay", function()
       watch(function(relay)
         relay:inject(nil)
       end, { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES })
-      function c.on_answer(_, relay, _, bytes)
-        relay:reply(bytes)
+      function c.on_answer(_, relay, _, answer)
+        relay:reply(answer)
       end
       c:command("\3\1\1\0\1\3\0\1n\7\0\0\0SELECT 1")
       c:answer(1, "\1", "column", EOF, "\3row", EOF)

@@ -12,7 +12,7 @@ local ERR = proto.to_err_packet { errcode = 1064, sqlstate = "42000", errmsg = "
 local EOF = proto.to_eof_packet { server_status = 2 }
 local FILE = "\251/a/file" -- LOCAL INFILE
 
-local packets = conversation.packets
+local packets, kept = conversation.packets, conversation.kept
 
 describe("a relay", function()
   local c
@@ -245,8 +245,8 @@ describe("a relay", function()
         relay:forward(true)
       end)
       c.answers = {}
-      function c.on_answer(self, relay, error, bytes)
-        self.answers[#self.answers + 1] = { error, bytes }
+      function c.on_answer(self, relay, error, answer)
+        self.answers[#self.answers + 1] = { error, kept(answer) }
         if more then
           more(relay)
         end

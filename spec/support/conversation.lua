@@ -2,6 +2,7 @@
 -- receives, byte by byte. The login is left out; a relay begins behind it.
 
 local packet = require "mysql.packet"
+local resultset = require "mysql.resultset"
 local stream = require "mysql.stream"
 local uv = require "luv"
 
@@ -115,6 +116,11 @@ function M.packets(sequence, ...)
     bytes[i], sequence = packet.frame((select(i, ...)), sequence)
   end
   return table.concat(bytes)
+end
+
+--- The packets of an answer that a relay has kept for its owner; nil or false stays as it is.
+function M.kept(answer)
+  return answer and resultset.packets(answer)
 end
 
 --- Opens the two connections, without a relay yet: join() makes it.

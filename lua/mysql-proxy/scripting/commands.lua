@@ -1,9 +1,11 @@
 -- The command phase of a session with a script: read_query, the queue, read_query_result. To a session it is what a
 -- port's hooks are (lua/README.md).
 --
--- One command of the client has one answer: the first that passes; what comes later is dropped.
+-- One command of the client has one answer: the first that passes; what comes later is dropped. While the queue runs,
+-- session.queued is the command of it whose answer is due.
 
 local proto = require "mysql.proto"
+local queue = require "mysql.queue"
 local resultset = require "mysql.resultset"
 local stream = require "mysql.stream"
 local tokenizer = require "mysql.tokenizer"
@@ -11,7 +13,6 @@ local tokenizer = require "mysql.tokenizer"
 local constants = require "mysql-proxy.scripting.constants"
 local hooks = require "mysql-proxy.hooks"
 local injection = require "mysql-proxy.scripting.injection"
-local queries = require "mysql-proxy.scripting.queries"
 local responses = require "mysql-proxy.scripting.response"
 
 local M = { watched = {} }
@@ -19,8 +20,7 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
-local byte, find = string.byte, string.find
-local STREAMED = queries.STREAMED
+local byte, find, call, take = string.byte, string.find, hooks.call, queue.take
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local COM_RESET_CONNECTION, COM_QUERY = 31, constants.COM_QUERY
@@ -28,9 +28,8 @@ local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
 
-local function answered(packet)
-  return not UNANSWERED[byte(packet)]
-end
+-- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID: nobody can wait for the end of the answer.
+local ENDLESS = { [18] = true, [30] = true }
 
 local function err(errcode, text)
   return (resultset.frame({ proto.to_err_packet { errcode = errcode, sqlstate = "07000", errmsg = text } }, 1))
@@ -51,9 +50,9 @@ function M.begin_queries(session)
   end
 end
 
--- The client's command has had its answers.
+-- The client's command has had its answers; packets: the last of them.
 local function done(session, packets)
-  session.command, session.item = nil, nil
+  session.command, session.queued = false, false
   session.relay:reply(packets)
   if session.closes_after_answer then
     session.relay:close_when_idle()
@@ -62,21 +61,19 @@ end
 
 -- read_query ------------------------------------------------------------------------------------------------------
 
-local function refusal(session, packet)
-  local guard = session.port.hooks
-  return guard and guard.refusal(packet)
-end
-
 local FOLLOWED = { [COM_INIT_DB] = true, [COM_CHANGE_USER] = true }
+local LETTER_U = { [byte("u")] = true, [byte("U")] = true }
 
 -- The command whose answer changes what scripts see: for `USE x`, which some clients send as a statement, COM_INIT_DB.
-local function followed(packet)
-  local kind = byte(packet)
-  if kind == COM_QUERY and find(packet, "^[uU][sS][eE][%s`]", 2) then
+-- kind and next: its first two bytes.
+local function followed(packet, kind, next)
+  if kind ~= COM_QUERY then
+    return FOLLOWED[kind] and packet
+  elseif LETTER_U[next] and find(packet, "^[uU][sS][eE][%s`]", 2) then
     local tokens = tokenizer.tokenize(packet:sub(2))
     return tokens[2] and string.char(COM_INIT_DB) .. tokens[2].text
   end
-  return FOLLOWED[kind] and packet
+  return false
 end
 
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
@@ -89,8 +86,9 @@ local function forward(session)
     critical(session, "I have no server backend, closing connection")
     return session:close("no server")
   end
-  local kind, follows = byte(packet), followed(packet)
-  session.command, session.forwarded = nil, follows
+  local kind = session.command_kind
+  local follows = followed(packet, kind, session.command_next)
+  session.command, session.forwarded = false, follows or false
   session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
   if session.closes_after_answer then
     session.relay:close_when_idle()
@@ -100,18 +98,18 @@ end
 local run_queue
 
 local function decided(session, result, failed)
-  local verdict, waiting = result and hooks.verdict(result), queries.count(session.queue)
+  local waiting = session.waiting[0]
+  local verdict = result and hooks.verdict(result)
   if not verdict and waiting == 0 then
     return forward(session)
-  end
-  if verdict == SEND_RESULT then
-    queries.clear(session.queue)
-    return done(session, made_by_script(session))
   elseif verdict == SEND_QUERY and waiting > 0 then
     session.answers = 0
     return run_queue(session)
   end
-  if verdict == SEND_QUERY then
+  session.queue:reset()
+  if verdict == SEND_RESULT then
+    return done(session, made_by_script(session))
+  elseif verdict == SEND_QUERY then
     critical(session, "'return proxy.PROXY_SEND_QUERY' used without proxy.queue:append() or :prepend(). "
       .. "Assuming 'nil' was returned")
   elseif waiting > 0 and not failed then
@@ -119,57 +117,63 @@ local function decided(session, result, failed)
       .. "Discarding %d elements from the queue.", waiting)
   end
   hooks.note_unknown(session, "read_query", verdict)
-  queries.clear(session.queue)
   return forward(session)
 end
 
-function M.read_query(session, _, packet)
-  session.command = packet
-  queries.clear(session.queue)
+function M.read_query(session, _, packet, kind, next)
+  session.command, session.command_kind, session.command_next = packet, kind, next
+  if session.waiting[0] > 0 then
+    session.queue:reset()
+  end
   session.view.response = {}
-  return hooks.call(session, "read_query", packet, decided)
+  local finished, result = call(session, "read_query", packet, decided)
+  if finished then
+    return decided(session, result)
+  end
 end
 
 -- The queue -------------------------------------------------------------------------------------------------------
 
 -- Counts an answer that passes: only the first of them reaches the client, and none if he expects none.
-local function may_answer(session, item)
-  session.answers = session.answers + 1
-  if not answered(session.command) then
+local function may_answer(session)
+  local answers = session.answers + 1
+  session.answers = answers
+  if UNANSWERED[session.command_kind] then
     return false
-  elseif session.answers > 1 then
+  elseif answers > 1 then
     critical(session, "got asked to send a resultset, but ignoring it as we already have sent %d resultset(s). "
-      .. "injection-id: %d", session.answers - 1, item.id)
+      .. "injection-id: %d", answers - 1, session.queued_id)
     return false
   end
   return true
 end
 
-local function answer(session, packets)
-  if may_answer(session, session.item) then
-    session.relay:answer(packets)
-  end
-end
-
-local function end_queue(session)
-  if session.answers == 0 and answered(session.command) then
+local function end_queue(session, packets)
+  if session.answers == 0 and not UNANSWERED[session.command_kind] then
     critical(session, "the script has ignored every result: the client gets an error instead")
     return done(session, err(1105, "(lua) the script has left no result for this command"))
   end
-  return done(session)
+  return done(session, packets)
 end
 
-function run_queue(session)
-  while true do
-    local item = queries.take(session.queue)
-    if not item then
-      return end_queue(session)
+-- Goes on with the queue; packets: what the client gets before that, if anything.
+function run_queue(session, packets)
+  local relay, guard, command_kind = session.relay, session.port.hooks, session.command_kind
+  while session.waiting[0] > 0 do
+    if packets then
+      relay:answer(packets)
+      packets = nil
     end
-    session.item = item
-    local packet, streamed = item.query, item[STREAMED]
-    local refused = refusal(session, packet)
+    local packet, id, streamed = take(session.queue)
+    local kind, next, own = command_kind, session.command_next, packet == session.command
+    if not own then
+      kind, next = byte(packet, 1, 2)
+    end
+    session.queued, session.queued_id, session.queued_follows = packet, id, followed(packet, kind, next)
+    streamed = streamed or ENDLESS[kind]
+    local refused = guard and guard.refusal(packet)
     if refused then
-      answer(session, refused)
+      packets = may_answer(session) and refused or nil
     elseif not session.server then
       critical(session, "I have no server backend, closing connection")
       return session:close("no server")
@@ -179,13 +183,14 @@ function run_queue(session)
       session.closes_after_answer = true
       return done(session)
     else
-      streamed = streamed and answered(session.command) and byte(packet) ~= COM_CHANGE_USER
-      session.relay:inject(packet ~= session.command and packet or nil, streamed)
-      if answered(packet) then
+      streamed = streamed and not UNANSWERED[command_kind] and kind ~= COM_CHANGE_USER
+      relay:inject(not own and packet or nil, streamed)
+      if not UNANSWERED[kind] then
         return -- read_query_result goes on
       end
     end
   end
+  return end_queue(session, packets)
 end
 
 -- read_query_result -----------------------------------------------------------------------------------------------
@@ -196,7 +201,7 @@ local function follow(session, packet)
     return
   end
   local kind = byte(packet)
-  local clients = not session.item or session.item.query == session.command
+  local clients = not session.queued or session.queued == session.command
   if kind == COM_INIT_DB then
     session.server.default_db = packet:sub(2)
     session.client_db = clients and packet:sub(2) or session.client_db
@@ -217,26 +222,27 @@ local function streamed_answer(session, verdict)
   end
 end
 
-local function kept_answer(session, verdict, packets)
-  if verdict == SEND_RESULT then
-    return answer(session, made_by_script(session))
-  elseif verdict == IGNORE_RESULT then
-    return
+-- What the client gets of an answer that was kept, if anything.
+local function kept_answer(session, verdict, kept)
+  if verdict == IGNORE_RESULT or not may_answer(session) then
+    return nil
+  elseif verdict == SEND_RESULT then
+    return made_by_script(session)
   elseif verdict and verdict ~= 0 then
     session.proxy.log:message(tostring(session) .. ": return-code for read_query_result() was neither "
       .. "PROXY_SEND_RESULT or PROXY_IGNORE_RESULT, will ignore the result")
   end
-  return answer(session, packets)
+  return kept
 end
 
 local function result_decided(session, result)
-  local verdict, packets = result and hooks.verdict(result), session.kept
-  session.kept = nil
-  if packets then
-    kept_answer(session, verdict, packets)
-  else
-    streamed_answer(session, verdict)
+  local verdict, kept = result and hooks.verdict(result), session.kept
+  injection.finish(session.injection)
+  if kept then
+    session.kept = false
+    return run_queue(session, kept_answer(session, verdict, kept))
   end
+  streamed_answer(session, verdict)
   return run_queue(session)
 end
 
@@ -245,54 +251,79 @@ local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script m
 -- After these the server has to be told again what the port's sessions may do, before anything else.
 local FORGETTING = { [COM_CHANGE_USER] = true, [COM_RESET_CONNECTION] = true }
 
-function M.read_query_result(session, error, packets)
-  local item, forgotten, guard = session.item, session.forgotten, session.port.hooks
+-- Of a port with a guard: the answer to go on with, now or once the server has been told.
+local function told_again(session, relay, error, kept)
+  local forgotten, guard = session.forgotten, session.port.hooks
   if forgotten then
     session.forgotten = nil
-    guard.read_query_result(session, error, packets)
-    if session.state == "close" then
+    guard.read_query_result(session, relay, error, kept)
+    if session.state ~= "close" then
+      return forgotten.error, forgotten.kept
+    end
+  elseif FORGETTING[byte(session.queued)] then
+    session.forgotten = { error = error, kept = kept }
+    guard.begin_queries(session)
+  else
+    return error, kept
+  end
+end
+
+local function call_hook(session, answer, next)
+  local inj = session.injection
+  inj.id, inj.query, inj.resultset = session.queued_id, session.queued, answer
+  local finished, result = call(session, "read_query_result", inj, next)
+  if finished then
+    return next(session, result)
+  end
+end
+
+-- A command that went on as it came has been answered.
+local function forwarded(session, relay, error, kept)
+  local follows, guard = session.forwarded, session.port.hooks
+  session.forwarded = false
+  if follows and error == 0 then
+    follow(session, follows)
+  end
+  return guard and guard.read_query_result(session, relay, error, kept)
+end
+
+function M.read_query_result(session, relay, error, kept)
+  if not session.queued then
+    return forwarded(session, relay, error, kept)
+  elseif session.port.hooks then
+    error, kept = told_again(session, relay, error, kept)
+    if not error then
       return
     end
-    error, packets = forgotten.error, forgotten.packets
-  elseif item and guard and FORGETTING[byte(item.query)] then
-    session.forgotten = { error = error, packets = packets }
-    return guard.begin_queries(session)
   end
-  if not item then
-    if session.forwarded then
-      if error == 0 then
-        follow(session, session.forwarded)
-      end
-      session.forwarded = nil
-    end
-    return session.port.hooks and session.port.hooks.read_query_result(session, error, packets)
+  local follows = session.queued_follows
+  if follows and error == 0 then
+    follow(session, follows)
   end
-  if error == 0 then
-    follow(session, followed(item.query))
-  end
-  if session.uploaded == item then -- its hook has been called when the server asked for the file
+  if session.uploading then -- the hook has been called when the server asked for the file
+    session.uploading = false
     session.answers = session.answers + 1
     return run_queue(session)
-  elseif packets == false then
+  elseif kept == false then
     local limit = session.proxy.relay_options.answer_limit
     critical(session, TOO_LONG, limit)
-    answer(session, err(1105, TOO_LONG:format(limit)))
-    return run_queue(session)
+    return run_queue(session, may_answer(session) and err(1105, TOO_LONG:format(limit)) or nil)
   end
-  session.kept = packets
-  return hooks.call(session, "read_query_result", injection.new(item, session), result_decided)
+  session.kept = kept or false
+  return call_hook(session, kept, result_decided)
+end
+
+local function local_infile_decided(session, result)
+  injection.finish(session.injection)
+  if hooks.verdict(result) then
+    critical(session, "read_query_result() cannot replace a request for LOCAL INFILE: it is passed on")
+  end
 end
 
 --- The server asks for a file: only the client can answer that.
-function M.local_infile(session, packets)
-  local item = session.item
-  session.uploaded, session.kept = item, packets
-  return hooks.call(session, "read_query_result", injection.new(item, session), function(_, result)
-    session.kept = nil
-    if hooks.verdict(result) then
-      critical(session, "read_query_result() cannot replace a request for LOCAL INFILE: it is passed on")
-    end
-  end)
+function M.local_infile(session, _, request)
+  session.uploading = true
+  return call_hook(session, request, local_infile_decided)
 end
 
 return M

@@ -65,12 +65,29 @@ end
 
 local installed = false
 
+-- `proxy` outside of a script's own file, in a module that it requires for example: that of the session whose function
+-- runs.
+local function running_view()
+  local session = hooks.session()
+  return session and session.view or error("there is a `proxy` only while a script's function runs", 3)
+end
+
+local everywhere = setmetatable({}, {
+  __index = function(_, key)
+    return running_view()[key]
+  end,
+  __newindex = function(_, key, value)
+    running_view()[key] = value
+  end,
+})
+
 -- Once in a process: `require` for scripts, and the constants that the manual says need no `proxy.` before them.
 local function install(proxy)
   if installed then
     return
   end
   installed = true
+  rawset(_G, "proxy", everywhere)
   show_output()
   for name, value in pairs(constants) do
     if name:find("^PROXY_") then
@@ -140,24 +157,27 @@ local function log_line(level, ...)
   log[level](log, ("%s: %s"):format(tostring(session), table.concat(parts, "\t")))
 end
 
--- What a `proxy` table does not have of its own: what is shared, and modules like proxy.commands once required.
+-- What is looked up when a script asks for it: modules like proxy.commands once required.
+local late = {
+  __index = function(_, key)
+    if key == "tokenize" then
+      return require("mysql.tokenizer").tokenize
+    elseif key == "async" then
+      return require("mysql-proxy.scripting.async")
+    end
+    return type(key) == "string" and package.loaded["proxy." .. key] or nil
+  end,
+}
+
+-- What a `proxy` table does not have of its own: one table, so that it takes one look to find a constant.
 local function shared_by(proxy)
   local face = backends.new(proxy.backends)
-  local shared = setmetatable({ backends = face, servers = face, log = log_line }, { __index = constants })
+  local shared = setmetatable({ backends = face, servers = face, log = log_line }, late)
+  for name, value in pairs(constants) do
+    shared[name] = value
+  end
   shared.global = { backends = face, config = config_of(proxy) }
-  return {
-    __index = function(_, key)
-      local value = shared[key]
-      if value ~= nil then
-        return value
-      elseif key == "tokenize" then
-        return require("mysql.tokenizer").tokenize
-      elseif key == "async" then
-        return require("mysql-proxy.scripting.async")
-      end
-      return type(key) == "string" and package.loaded["proxy." .. key] or nil
-    end,
-  }
+  return { __index = shared }
 end
 
 --- The `proxy` table of a new session.

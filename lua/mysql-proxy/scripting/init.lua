@@ -1,16 +1,19 @@
 -- Scripts: what a session asks of them. A session with a script has
 --   environment   the script's globals
 --   view          what it sees as `proxy`
---   queue         proxy.queries (mysql-proxy.scripting.queries)
+--   queue         proxy.queries (mysql.queue)
+--   waiting       waiting[0] is how many commands are in it
+--   injection     what its read_query_result gets
 
 local proto = require "mysql.proto"
+local queue = require "mysql.queue"
 local stream = require "mysql.stream"
 
 local connection = require "mysql-proxy.scripting.connection"
 local constants = require "mysql-proxy.scripting.constants"
 local globals = require "mysql-proxy.scripting.globals"
 local hooks = require "mysql-proxy.hooks"
-local queries = require "mysql-proxy.scripting.queries"
+local injection = require "mysql-proxy.scripting.injection"
 local responses = require "mysql-proxy.scripting.response"
 local script = require "mysql-proxy.script"
 
@@ -36,33 +39,46 @@ function M.begin(session, next)
   end
   local environment = script.environment()
   session.environment = environment
+  -- Never nil: Lua would make room for such a field anew each time.
+  session.call, session.command, session.queued = false, false, false
+  session.kept, session.forwarded, session.uploading = false, false, false
   session.view = globals.view(proxy)
-  session.queue, session.view.queries = queries.new()
+  session.queue, session.waiting = queue.new()
+  session.view.queries = session.queue
   session.view.connection = connection.new(session)
   session.view.response = {}
+  session.injection = injection.new(session)
   for name, fn in pairs(hooks.protected) do
     environment[name] = fn
   end
-  return hooks.run(session, hooks.TOP_LEVEL, setfenv(chunk, environment), nil, function(_, _, failed)
+  environment.proxy = session.view
+  local function ran(_, _, failed)
     script.release(chunk)
     if failed then
       return refuse(session, script.EXECUTE_FAILED)
     end
     return next(session)
-  end)
+  end
+  if hooks.run(session, hooks.TOP_LEVEL, setfenv(chunk, environment), nil, ran) then
+    return ran()
+  end
 end
 
 --- Calls a hook; next(session, verdict) goes on with it, now or when it has waited.
 ---@param argument any
 ---@param next fun(session: Session, verdict: integer|nil, failed: boolean|nil)
 function M.ask(session, hook, argument, next)
-  return hooks.call(session, hook, argument, function(_, result, failed)
+  local function asked(_, result, failed)
     if session.state ~= "close" then
       local verdict = hooks.verdict(result)
       hooks.note_unknown(session, hook, verdict)
       return next(session, verdict, failed)
     end
-  end)
+  end
+  local finished, result = hooks.call(session, hook, argument, asked)
+  if finished then
+    return asked(session, result)
+  end
 end
 
 --- The argument of read_handshake.
@@ -94,14 +110,14 @@ end
 --- The login that the script has queued instead of the client's; nil if there is none. Who logs in is the script's to
 --- say, the protocol's features are agreed upon with the client.
 function M.login_packet(session)
-  local item = queries.take(session.queue)
-  queries.clear(session.queue)
-  if not item then
+  local packet = queue.take(session.queue)
+  session.queue:reset()
+  if not packet then
     return nil
   end
-  local ok, login = pcall(proto.from_response_packet, item.query)
+  local ok, login = pcall(proto.from_response_packet, packet)
   if not ok or not login.protocol_41 or login.ssl_request then
-    return item.query -- whatever it is, the server will say
+    return packet -- whatever it is, the server will say
   end
   local client = session.login
   login.capabilities, login.extended_capabilities = client.capabilities, client.extended_capabilities

@@ -1,14 +1,15 @@
--- What read_query_result gets: a command of the queue, and its answer. It is the queue's own item; what is costly is
--- found when a script asks for it.
-
-local resultset = require "mysql.resultset"
+-- What read_query_result gets: a command of the queue, and its answer. A session has one such object, which is filled
+-- in for each command; what is costly is found when a script asks for it.
 
 local M = {}
 
-local SESSION = {} -- a key that scripts cannot name
+---@class Injection
+---@field id integer
+---@field query string
+---@field resultset userdata|nil mysql.resultset, once there is one
 
-local function times(self)
-  local query_time, response_time = self[SESSION].relay:times()
+local function times(self, session)
+  local query_time, response_time = session.relay:times()
   rawset(self, "query_time", query_time)
   rawset(self, "response_time", response_time)
 end
@@ -19,43 +20,44 @@ function readers.type(self)
   return self.id
 end
 
-function readers.query_time(self)
-  times(self)
+function readers.query_time(self, session)
+  times(self, session)
   return self.query_time
 end
 
-function readers.response_time(self)
-  times(self)
+function readers.response_time(self, session)
+  times(self, session)
   return self.response_time
 end
 
-function readers.resultset(self)
-  local session = self[SESSION]
-  local kept = session.kept
-  local made = resultset.new(kept, self.query:byte(), session.capabilities, not kept and session.relay:summary() or nil)
-  rawset(self, "resultset", made)
-  return made
+-- The client has got the answer: its counters are all that is left of it.
+function readers.resultset(self, session)
+  local summary = session.relay:summary()
+  rawset(self, "resultset", summary)
+  return summary
 end
 
-local meta = {}
-
-function meta.__index(self, key)
-  local read = readers[key]
-  if read then
-    return read(self)
-  elseif type(key) ~= "table" then
-    self[SESSION].proxy.log:message(("inj[%s] ... not found"):format(tostring(key)))
-  end
-  return nil
-end
-
---- Makes an item of the queue, which has been answered, what a script gets: session.kept is the answer, nil if the
---- client has it already.
----@param item { id: integer, query: string }
+--- A session's object.
 ---@param session Session
-function M.new(item, session)
-  item[SESSION] = session
-  return setmetatable(item, meta)
+---@return Injection
+function M.new(session)
+  -- With room for all that it may have, so that filling it in makes nothing.
+  return setmetatable({ id = 0, query = "", resultset = nil, query_time = nil, response_time = nil }, {
+    __index = function(self, key)
+      local read = readers[key]
+      if read then
+        return read(self, session)
+      elseif type(key) ~= "table" then
+        session.proxy.log:message(("inj[%s] ... not found"):format(tostring(key)))
+      end
+      return nil
+    end,
+  })
+end
+
+--- Nothing is left of a command and its answer.
+function M.finish(self)
+  self.resultset, self.query_time, self.response_time = nil, nil, nil
 end
 
 return M

@@ -1,0 +1,97 @@
+#include "owner.h"
+
+#include <stdio.h>
+
+#include "stream.h"
+
+enum { SLOW_MS = 1000 };
+
+static const char *const names[OWNER_METHODS] = {
+    [ON_CONNECTION] = "on_connection",
+    [ON_CONNECT] = "on_connect",
+    [ON_PACKET] = "on_packet",
+    [ON_END] = "on_end",
+    [ON_TIMEOUT] = "on_timeout",
+    [ON_COMMAND] = "on_command",
+    [ON_ANSWER] = "on_answer",
+    [ON_RELAY_END] = "on_relay_end",
+    [ON_LOCAL_INFILE] = "on_local_infile",
+};
+
+/* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
+static void look_at_clock(lua_State *L, struct stream_loop *shared) {
+  uint64_t took = uv_hrtime() / 1000000 - uv_now(shared->loop);
+  if (took < SLOW_MS) return;
+  uv_update_time(shared->loop);
+  push_reference(L, shared->calls.on_slow);
+  if (!lua_isfunction(L, -1)) return;
+  lua_pushvalue(L, OWNER_INDEX);
+  lua_pushnumber(L, (lua_Number)took / 1000);
+  lua_call(L, 2, 0);
+}
+
+/* In protected mode; the event is at index 1. */
+static int call(lua_State *L) {
+  struct owner_event *event = lua_touserdata(L, 1);
+  push_reference(L, event->stream->reference);
+  lua_getfenv(L, 2);
+  push_reference(L, event->stream->shared->calls.methods[event->method]);
+  lua_gettable(L, OWNER_INDEX);
+  event->has_no_method = !lua_isfunction(L, -1);
+  if (event->has_no_method) return 0;
+  lua_pushvalue(L, OWNER_INDEX);
+  int arguments = event->push(L, event);
+  if (arguments < 0) return 0;
+  lua_call(L, 1 + arguments, 0);
+  look_at_clock(L, event->stream->shared);
+  return 0;
+}
+
+enum owner_told owner_tell(struct stream *s, struct owner_event *event) {
+  lua_State *L = s->shared->L;
+  const struct owner_calls *calls = &s->shared->calls;
+  event->stream = s;
+  event->has_no_method = false;
+  int top = lua_gettop(L);
+  push_reference(L, event->keeps);
+  push_reference(L, calls->traceback);
+  push_reference(L, calls->call);
+  lua_pushlightuserdata(L, event);
+  bool failed = lua_pcall(L, 1, 0, top + 2) != 0;
+  if (failed) owner_report_error(L, calls);
+  lua_settop(L, top);
+  return failed ? OWNER_FAILED : event->has_no_method ? OWNER_HAS_NO_METHOD : OWNER_TOLD;
+}
+
+void owner_report_error(lua_State *L, const struct owner_calls *calls) {
+  int top = lua_gettop(L);
+  push_reference(L, calls->on_error);
+  lua_pushvalue(L, top);
+  if (!lua_isfunction(L, -2) || lua_pcall(L, 1, 0, 0) != 0) fprintf(stderr, "mysql.stream: %s\n", lua_tostring(L, -1));
+  lua_settop(L, top - 1);
+}
+
+static int traceback(lua_State *L) {
+  lua_getfield(L, LUA_GLOBALSINDEX, "debug");
+  if (!lua_istable(L, -1)) return lua_pop(L, 1), 1;
+  lua_getfield(L, -1, "traceback");
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 2);
+  lua_call(L, 2, 1);
+  return 1;
+}
+
+void owner_open(lua_State *L, struct owner_calls *calls) {
+  for (int i = 0; i < OWNER_METHODS; i++) {
+    lua_pushstring(L, names[i]);
+    calls->methods[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  lua_pushcfunction(L, call);
+  calls->call = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushcfunction(L, traceback);
+  calls->traceback = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0); /* until stream.on_error() */
+  calls->on_error = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0); /* until stream.on_slow() */
+  calls->on_slow = luaL_ref(L, LUA_REGISTRYINDEX);
+}

@@ -1,0 +1,58 @@
+/* How a stream, or a relay, tells its owner what has happened: by a method of the Lua table that owns it, called in
+ * protected mode. All that may raise an error, making its arguments included, happens in there. */
+#ifndef MYSQL_OWNER_H
+#define MYSQL_OWNER_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stream;
+
+enum owner_method {
+  ON_CONNECTION,
+  ON_CONNECT,
+  ON_PACKET,
+  ON_END,
+  ON_TIMEOUT,
+  ON_COMMAND,
+  ON_ANSWER,
+  ON_LOCAL_INFILE,
+  ON_RELAY_END,
+  OWNER_METHODS
+};
+
+/* References into Lua's registry of what every call needs: found by a number, and not by a text that must be hashed. */
+struct owner_calls {
+  int methods[OWNER_METHODS]; /* their names */
+  int call, traceback, on_error, on_slow;
+};
+
+enum owner_told { OWNER_TOLD, OWNER_FAILED /* its method has, which has been reported */, OWNER_HAS_NO_METHOD };
+
+/* Something to tell. `push` pushes the method's arguments behind the owner, which is at stack index OWNER_INDEX then,
+ * and returns how many they are, or -1 if there is nothing to tell after all. Whoever needs more for that puts the
+ * event at the beginning of a struct of its own. */
+struct owner_event {
+  enum owner_method method;
+  int (*push)(lua_State *L, struct owner_event *event);
+  int keeps;             /* reference to what has to live until this is told, whatever the owner does */
+  struct stream *stream; /* set by owner_tell */
+  bool has_no_method;
+};
+
+enum { OWNER_INDEX = 3 };
+
+enum owner_told owner_tell(struct stream *s, struct owner_event *event);
+
+/* Pops an error, a traceback, and gives it to on_error's handler. */
+void owner_report_error(lua_State *L, const struct owner_calls *calls);
+
+/* Fills `calls` in for this Lua state. */
+void owner_open(lua_State *L, struct owner_calls *calls);
+
+/* The userdata under a registry reference. */
+static inline void push_reference(lua_State *L, int reference) { lua_rawgeti(L, LUA_REGISTRYINDEX, reference); }
+
+#endif

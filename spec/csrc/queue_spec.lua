@@ -1,0 +1,80 @@
+local queue = require "mysql.queue"
+
+describe("a queue of commands", function()
+  local q, count
+
+  before_each(function()
+    q, count = queue.new()
+  end)
+
+  local function all()
+    local found = {}
+    while #q > 0 do
+      assert.equal(#q, count[0])
+      found[#found + 1] = { queue.take(q) }
+    end
+    return found
+  end
+
+  it("gives them back in order, the prepended ones first", function()
+    q:append(1, "\3one")
+    q:append(2, "\3two", { resultset_is_needed = true })
+    q:prepend(3, "\3three", { resultset_is_needed = false })
+    q:prepend(4, "\14", {})
+    assert.equal(4, q:len())
+    assert.equal(4, #q)
+    assert.equal(4, count[0])
+    assert.equal("proxy.queries (4)", tostring(q))
+    assert.same({ { "\14", 4, false }, { "\3three", 3, true }, { "\3one", 1, false }, { "\3two", 2, false } }, all())
+    assert.same({ 0, 0 }, { count[0], #q })
+    assert.is_nil(queue.take(q))
+  end)
+
+  it("can be emptied, and used again", function()
+    for i = 1, 1000 do
+      q:append(i, "\3" .. i)
+    end
+    q:reset()
+    assert.same({ 0, 0 }, { count[0], q:len() })
+    q:append(7, "\3a\0b")
+    assert.same({ { "\3a\0b", 7, false } }, all())
+  end)
+
+  it("cuts off fractions, and takes numbers in strings", function()
+    for given, id in pairs { [1.7] = 1, [-1.7] = -1, ["5"] = 5, [2 ^ 40] = 2 ^ 40 } do
+      q:append(given, 42)
+      assert.same({ { "42", id, false } }, all())
+    end
+  end)
+
+  it("refuses what is no command, in the words of the manual's time", function()
+    for message, arguments in pairs {
+      ["bad argument #1 to 'append' (number expected, got no value)"] = {},
+      ["bad argument #2 to 'append' (string expected, got no value)"] = { 1 },
+      ["bad argument #2 to 'append' (a command of at least 1 byte expected)"] = { 1, "" },
+      ["bad argument #3 to 'append' (table expected, got number)"] = { 1, "x", 1 },
+      ["bad argument #3 to 'append' ((:append(..., { resultset_is_needed = boolean } ), is number))"] =
+        { 1, "x", { resultset_is_needed = 1 } },
+    } do
+      assert.has_error(function()
+        q:append(unpack(arguments))
+      end, message)
+    end
+    assert.error_matches(function()
+      q:prepend(1)
+    end, "bad argument #2 to 'prepend' (string expected, got no value)", nil, true)
+    assert.error_matches(function()
+      q:prepend(1, "x", { resultset_is_needed = "x" })
+    end, "(:prepend(..., { resultset_is_needed = boolean } ), is string)", nil, true)
+    for _, wrong in ipairs { {}, "x", io.stdout } do
+      assert.error_matches(function()
+        q.append(wrong, 1, "x")
+      end, "call it with a colon: proxy.queries:append(...)", nil, true)
+    end
+    assert.equal(0, count[0])
+  end)
+
+  it("cannot be reached by its metatable", function()
+    assert.is_nil(getmetatable(q).__index.take)
+  end)
+end)
