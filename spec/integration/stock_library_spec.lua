@@ -299,6 +299,20 @@ for _, server in ipairs(servers.all()) do
       end)
     end)
 
+    if server.flavour == "mariadb" then -- the other knows the command no more
+      it("a script's word may end the server", function()
+        local own = servers.start(server.flavour)
+        series = scripted.series(own)
+        series:run(text_of "admin_words")
+        local client = series:login()
+        assert.equal(0, client:ask("COMMIT SUICIDE").affected_rows)
+        assert.truthy(own.process:wait(60))
+        assert.is_truthy(client:wait_for_end())
+        leave()
+        series:stop()
+      end)
+    end
+
     describe("a script that loads others", function()
       it("calls their hooks", function()
         uv.os_setenv("PUNLOAD", "FORGET")
