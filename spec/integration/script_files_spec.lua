@@ -123,8 +123,10 @@ for _, server in ipairs(servers.all()) do
       series:prints("disconnect_client\n", true)
       assert.is_nil(series:stdout():find("collected", 1, true))
       series:run("collectgarbage() collectgarbage()")
-      series:login()
-      series:prints("collected\n", true)
+      assert.truthy(process.wait_until(function()
+        series:login() -- its stream may have been closing still
+        return series:stdout():find("collected\n", 1, true)
+      end, 10))
     end)
 
     it("may wait at its top level while others run theirs", function()

@@ -116,7 +116,8 @@ for _, server in ipairs(servers.all()) do
           assert.matches("^Uptime: %d+  Threads: %d+", statistics.rows[1][1])
           assert.equal(0, each:ask("SETOPT").affected_rows)
           assert.equal(0, each:ask("PREP").affected_rows)
-          assert.equal(0, each:ask("RESET").affected_rows)
+          local reset = each:ask("RESET") -- MariaDB counts the statements of all sessions
+          assert.is_true(reset.affected_rows == 0 or reset.errcode == 1243)
           assert.equal(1105, each:ask("DEAL").errcode) -- to which a server says nothing
           assert.same({ { "7" } }, each:ask("SELECT 7").rows)
         end
