@@ -60,6 +60,8 @@ static void set_arg(lua_State *L, const struct command_line *line) {
     lua_rawseti(L, -2, i);
   }
   lua_setglobal(L, "arg");
+  lua_pushlightuserdata(L, line->argv); /* for process.hide_argument() */
+  lua_setfield(L, LUA_REGISTRYINDEX, "mysql-proxy.argv");
 }
 
 /* require("mysql-proxy.main").run(arg) -> exit status */

@@ -168,6 +168,8 @@ LUA_MODULE luaopen_mysql_password(lua_State *L) {
                                        {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
+  lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING)); /* of the library that is loaded */
+  lua_setfield(L, -2, "openssl_version");
   lua_pushvalue(L, -1);
   lua_setglobal(L, "password"); /* scripts of 2009 count on it */
   return 1;

@@ -274,6 +274,34 @@ static int l_current_folder(lua_State *L) {
   return 1;
 }
 
+/* program() -> path of the running program | nil, message, errno */
+static int l_program(lua_State *L) {
+  char path[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length < 0) return fail(L, errno, "finding the program failed");
+  lua_pushlstring(L, path, (size_t)length);
+  return 1;
+}
+
+/* hide_argument(index, from) -> whether it was done
+ * Overwrites an argument of the command line, from that byte (1 is the first) to its end, so that process lists do
+ * not show it. Only the host knows where the arguments are. */
+static int l_hide_argument(lua_State *L) {
+  lua_Integer index = luaL_checkinteger(L, 1), from = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, from >= 1, 2, "a position in the argument expected");
+  lua_getfield(L, LUA_REGISTRYINDEX, "mysql-proxy.argv");
+  char **argv = lua_touserdata(L, -1);
+  for (lua_Integer i = 0; argv && i < index && *argv; i++) argv++;
+  bool found = argv && *argv && strlen(*argv) >= (size_t)from;
+  if (found) {
+    char *secret = *argv + from - 1;
+    memset(secret, 'x', 1); /* its length is nobody's business either */
+    memset(secret + 1, '\0', strlen(secret + 1));
+  }
+  lua_pushboolean(L, found);
+  return 1;
+}
+
 /* id() -> the process id */
 static int l_id(lua_State *L) {
   lua_pushinteger(L, getpid());
@@ -287,8 +315,10 @@ static const luaL_Reg functions[] = {
     {"current_folder", l_current_folder},
     {"daemonize", l_daemonize},
     {"failed", l_failed},
+    {"hide_argument", l_hide_argument},
     {"id", l_id},
     {"max_open_files", l_max_open_files},
+    {"program", l_program},
     {"ready", l_ready},
     {"set_max_open_files", l_set_max_open_files},
     {"set_user", l_set_user},
@@ -301,5 +331,9 @@ __attribute__((visibility("default"))) int luaopen_proxy_process(lua_State *L) {
   luaL_register(L, NULL, functions);
   lua_pushliteral(L, MYSQL_PROXY_VERSION); /* CMakeLists.txt states it, and gives it to this file only */
   lua_setfield(L, -2, "version");
+  lua_pushliteral(L, MYSQL_PROXY_LUV_VERSION); /* luv itself cannot be asked */
+  lua_setfield(L, -2, "luv_version");
+  lua_pushliteral(L, LUA_RELEASE);
+  lua_setfield(L, -2, "lua_release");
   return 1;
 }

@@ -31,6 +31,7 @@ local BACKLOG = 1024
 ---@field proxy_write_timeout? number seconds that a side may take no byte; default 28800
 ---@field proxy_lua_script? string a script's file: its hooks are called for every client
 ---@field proxy_lua_config_folder? string of the files that clients may save and load options of scripts in
+---@field basedir? string the log names files of scripts as they are seen from there
 ---@field proxy_hook_timeout? number seconds that a hook may wait; default 60
 ---@field proxy_fix_bug_25371? boolean a client's COM_CHANGE_USER goes to servers of 5.1.14 to 5.1.17 too
 ---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
@@ -77,6 +78,7 @@ function M.new(options)
       answer_limit = default(options.proxy_answer_limit, 64 * 1024 * 1024),
     },
     lua_script = options.proxy_lua_script,
+    base_directory = options.basedir,
     lua_config_folder = options.proxy_lua_config_folder,
     scripting = options.proxy_lua_script and require("mysql-proxy.scripting"),
     hook_timeout = default(options.proxy_hook_timeout, 60),

@@ -2,6 +2,7 @@
 
 local log = require("mysql-proxy.log")
 local options = require("mysql-proxy.options")
+local paths = require("mysql-proxy.paths")
 local process = require("mysql-proxy.process")
 -- luv makes its loop when it is first required, and a loop does not survive a fork: nothing that needs luv may be
 -- required up here.
@@ -15,22 +16,9 @@ local function complain(message)
   io.stderr:write("mysql-proxy: ", message, "\n")
 end
 
-local function version_text()
-  local has_luv, uv = pcall(require, "luv")
-  return table.concat({
-    "mysql-proxy " .. process.version,
-    "  libuv: " .. (has_luv and uv.version_string() or "not found"),
-    "  LUA: " .. ((rawget(_G, "jit") or {}).version or _VERSION),
-    "    package.path: " .. package.path,
-    "    package.cpath: " .. package.cpath,
-    "-- modules",
-    "  proxy: " .. process.version,
-  }, "\n") .. "\n"
-end
-
 local function information(settings)
   if settings.version then
-    return version_text()
+    return require("mysql-proxy.version")()
   end
   for _, group in ipairs({ "all", "proxy", "admin" }) do
     if settings["help_" .. group] then
@@ -38,14 +26,6 @@ local function information(settings)
     end
   end
   return settings.help and options.help("help")
-end
-
--- The daemon changes to /, so what is relative is so to the folder it was started in.
-local function absolute(path)
-  if not path or path:sub(1, 1) == "/" then
-    return path
-  end
-  return assert(process.current_folder()) .. "/" .. path
 end
 
 -- Without --max-open-files, the limit is raised as far as it may be to what --max-connections needs.
@@ -196,7 +176,12 @@ function Program:finish_start()
     ok, err = self:drop_privileges()
   end
   if ok then
-    self.log:critical(("mysql-proxy %s started"):format(process.version)) -- seen at the default level
+    for _, plugin in ipairs({ "proxy", "admin" }) do
+      if self.settings.plugins[plugin] then
+        self.log:critical(("plugin %s %s started"):format(plugin, process.version)) -- seen at the default level
+      end
+    end
+    self.log:critical(("mysql-proxy %s started"):format(process.version))
     self.log:debug(("max open file-descriptors = %d"):format((process.max_open_files())))
     if self.settings.daemon then
       ok, err = process.ready(not self.log.path)
@@ -289,17 +274,46 @@ local function check_script(path)
   return 0
 end
 
+local function check_config(settings)
+  local report, mistakes = require("mysql-proxy.check_config")(settings)
+  io.stdout:write(report)
+  for _, mistake in ipairs(mistakes) do
+    complain(mistake)
+  end
+  if #mistakes > 0 then
+    return 1
+  end
+  io.stdout:write("the configuration is right\n")
+  return 0
+end
+
+-- From prepared settings to the end of the proxy. -> exit status
+local function serve(settings)
+  for _, warning in ipairs(settings.warnings) do
+    settings.log:warning(warning)
+  end
+  local program = setmetatable({ settings = settings, log = settings.log, state = "starting", signals = {} }, Program)
+  local failure = program:run()
+  if failure then
+    start_failed(settings, failure)
+  else
+    local level = settings.verbose_shutdown and "critical" or "message"
+    settings.log[level](settings.log, "shutting down normally, exit code is: 0")
+  end
+  settings.log:close()
+  return failure and 1 or 0
+end
+
 --- Does what the command line says.
 ---@param argv string[]
 ---@return integer status the exit status of the process: 0, or 1 if it could not be started
 function main.run(argv)
-  local settings, err = options.parse(argv)
+  local settings, err = options.parse(argv, process.hide_argument)
   if not settings then
     complain(err)
     return 1
   end
-  package.path = settings.lua_path and settings.lua_path .. ";" .. package.path or package.path
-  package.cpath = settings.lua_cpath and settings.lua_cpath .. ";" .. package.cpath or package.cpath
+  paths.set_module_paths(settings)
   if settings.check_script then
     return check_script(settings.check_script)
   end
@@ -308,9 +322,9 @@ function main.run(argv)
     io.stdout:write(text)
     return 0
   end
-
-  for _, name in ipairs { "log_file", "pid_file", "proxy_lua_script", "proxy_lua_config_folder" } do
-    settings[name] = absolute(settings[name])
+  paths.resolve(settings)
+  if settings.check_config then
+    return check_config(settings)
   end
   local ok
   ok, err = prepare(settings)
@@ -318,16 +332,7 @@ function main.run(argv)
     complain(err)
     return 1
   end
-
-  local program = setmetatable({ settings = settings, log = settings.log, state = "starting", signals = {} }, Program)
-  local failure = program:run()
-  if failure then
-    start_failed(settings, failure)
-  else
-    settings.log:message("shutting down normally, exit code is: 0")
-  end
-  settings.log:close()
-  return failure and 1 or 0
+  return serve(settings)
 end
 
 return main

@@ -19,6 +19,13 @@ local function check_backends(given)
   return true
 end
 
+local function check_basedir(given)
+  if given.basedir and given.basedir:sub(1, 1) ~= "/" then
+    return nil, ("--basedir option must be an absolute path, but was %s"):format(given.basedir)
+  end
+  return true
+end
+
 local function check_plugins(given)
   local built_in = { proxy = true, admin = true }
   for _, name in ipairs(given.plugins or {}) do
@@ -49,7 +56,7 @@ end
 ---@return true?
 ---@return string? message the first mistake
 return function(given)
-  for _, check in ipairs({ check_plugins, check_backends, check_admin }) do
+  for _, check in ipairs({ check_basedir, check_plugins, check_backends, check_admin }) do
     local ok, message = check(given)
     if not ok then
       return nil, message

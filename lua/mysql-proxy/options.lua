@@ -1,24 +1,33 @@
 --- The command line and the defaults file: what the options are, and what was given.
 
 local check = require("mysql-proxy.option_checks")
+local defaults_file = require("mysql-proxy.defaults_file")
 local help = require("mysql-proxy.help")
 local readers = require("mysql-proxy.option_values")
 
 local options = {}
 
 local PLUGINS = { "proxy", "admin" }
+local FLAGS = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false } -- in the defaults file
 
 -- kind says how the value is read (see option_values.lua), value what --help calls it. A default is a value as it is
--- read; default_help tells of it where the value itself does not, false: the help does.
+-- read; default_help tells of it where the value itself does not, false: the help does. One that is immediate is not
+-- looked for in the defaults file.
 local OPTIONS = {
-  { group = "help", name = "help", shorts = { "h", "?" }, kind = "flag", help = "show this help" },
-  { group = "help", name = "help-all", kind = "flag", help = "show all options" },
-  { group = "help", name = "help-proxy", kind = "flag", help = "show the options for the proxy" },
-  { group = "help", name = "help-admin", kind = "flag", help = "show the options for the admin interface" },
+  { group = "help", name = "help", shorts = { "h", "?" }, kind = "flag", immediate = true, help = "show this help" },
+  { group = "help", name = "help-all", kind = "flag", immediate = true, help = "show all options" },
+  { group = "help", name = "help-proxy", kind = "flag", immediate = true,
+    help = "show the options for the proxy" },
+  { group = "help", name = "help-admin", kind = "flag", immediate = true,
+    help = "show the options for the admin interface" },
 
-  { group = "application", name = "version", short = "V", kind = "flag", help = "show the version" },
-  { group = "application", name = "check-script", kind = "text", value = "FILE",
+  { group = "application", name = "version", short = "V", kind = "flag", immediate = true, help = "show the version" },
+  { group = "application", name = "check-script", kind = "text", immediate = true, value = "FILE",
     help = "look at a script, and end" },
+  { group = "application", name = "check-config", kind = "flag", immediate = true,
+    help = "look at all that is given, and end" },
+  { group = "application", name = "defaults-file", kind = "text", value = "FILE", immediate = true,
+    help = "options in a file, [mysql-proxy]" },
   { group = "application", name = "basedir", kind = "text", value = "DIR",
     help = "relative file names begin here" },
   { group = "application", name = "plugins", kind = "names", value = "NAME", default = PLUGINS,
@@ -136,6 +145,42 @@ local function take(argv, index, given, hide)
   return index + 1
 end
 
+local function read_from_file(option, text)
+  if option.kind == "flag" then
+    return FLAGS[text]
+  end
+  return readers[option.kind](option, text)
+end
+
+-- Adds what the defaults file says to what the command line says.
+local function add_file(path, given)
+  local texts, message = defaults_file.read(path)
+  if not texts then
+    return nil, message
+  end
+  local names = {}
+  for name in pairs(texts) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local option = BY_LONG_NAME[name]
+    if not option then
+      table.insert(given.warnings, ("%s: there is no option %s"):format(path, name))
+    elseif not option.immediate and given[option.key] == nil then
+      local value, err = read_from_file(option, texts[name])
+      if value == nil and (option.kind == "flag" or option.kind == "integer" and not tonumber(texts[name])) then
+        err = ("Key file contains key “%s” which has a value that cannot be interpreted."):format(name)
+      end
+      if err then
+        return nil, err
+      end
+      given[option.key] = value or nil
+    end
+  end
+  return true
+end
+
 local function copy(default)
   if type(default) ~= "table" then
     return default
@@ -166,13 +211,14 @@ local function complete(given)
   return given
 end
 
---- Reads a command line.
+--- Reads a command line, and the defaults file that it names.
 ---@param argv string[] without the program's name
 ---@param hide? fun(index: integer, from: integer) called for values that a process list must not show: which argument,
 ---       and at which byte the value begins
 ---@return table? values by option name, with underscores for hyphens: flags are true or nil, times are seconds,
 ---        addresses are lists of texts that mysql-proxy.address can parse; proxy_read_only_address_given and
----        admin_address_given tell whether these are the user's or the default; plugins is a set of names
+---        admin_address_given tell whether these are the user's or the default; plugins is a set of names; warnings
+---        are texts for the log
 ---@return string? message the first mistake. If help or the version was asked for, there is none.
 function options.parse(argv, hide)
   local given, mistake = {}, nil
@@ -185,11 +231,16 @@ function options.parse(argv, hide)
   if given.help or given.help_all or given.help_proxy or given.help_admin or given.version then
     return given
   end
-  if not mistake then
-    local _
-    _, mistake = check(given)
+  given.warnings = {}
+  local ok = not mistake
+  if ok and given.defaults_file then
+    ok, mistake = add_file(given.defaults_file, given)
+    mistake = mistake and ("loading config from '%s' failed: %s"):format(given.defaults_file, mistake)
   end
-  if mistake then
+  if ok then
+    ok, mistake = check(given)
+  end
+  if not ok then
     return nil, mistake
   end
   return complete(given)

@@ -142,9 +142,11 @@ describe("mysql-proxy", function()
         assert.equal(0, status)
         assert.equal("", err)
         assert.matches("^mysql%-proxy 0%.9%.0\n", out)
-        assert.matches("\n  libuv: %d+%.%d+%.%d+\n", out)
+        for _, part in ipairs({ "luv", "libuv", "LPeg", "OpenSSL" }) do
+          assert.matches("\n  " .. part .. ": %d+%.%d+%.%d+\n", out)
+        end
         assert.matches("\n  LUA: Lua[%w.%- ]+\n    package.path: /[^\n]+\n    package.cpath: /[^\n]+\n", out)
-        assert.matches("\n-- modules\n  proxy: 0%.9%.0\n$", out)
+        assert.matches("\n-- modules\n  proxy: 0%.9%.0\n  admin: 0%.9%.0\n$", out)
       end
     end)
 
@@ -416,7 +418,8 @@ describe("mysql-proxy", function()
       local function start_stubborn(arguments)
         install(layouts["build tree"], "")
         os.execute(("cd %s/lib/mysql-proxy && ln -s %s/lib/mysql-proxy/mysql-proxy . && cd lua/mysql-proxy"
-          .. " && for f in address log main options; do ln -sf %s/lib/mysql-proxy/lua/mysql-proxy/$f.lua .; done")
+          .. " && for f in address defaults_file help log main option_checks"
+          .. " option_values options paths; do ln -sf %s/lib/mysql-proxy/lua/mysql-proxy/$f.lua .; done")
           :format(folder, BUILD, BUILD))
         local file = assert(io.open(folder .. "/lib/mysql-proxy/lua/mysql-proxy/init.lua", "w"))
         file:write([[

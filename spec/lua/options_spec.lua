@@ -19,6 +19,7 @@ describe("mysql-proxy.options", function()
       log_level = "critical",
       max_connections = 10000,
       plugins = { proxy = true, admin = true },
+      warnings = {},
       shutdown_timeout = 5,
       proxy_address = { "127.0.0.1:4040" },
       proxy_read_only_address = { "127.0.0.1:4042" },
@@ -152,6 +153,8 @@ describe("mysql-proxy.options", function()
       ["port 0 of a backend"] = { { "-b", "db:0" }, "illegal value 0 for port, only 1 ... 65535 allowed" },
       ["a port that is none"] = { { "--proxy-backend-addresses=db:abc" },
         "IP-address has to be in the form [<ip>][:<port>], is 'db:abc'. Failed to parse the port at 'abc'" },
+      ["a relative base directory"] = { { "--basedir=base" },
+        "--basedir option must be an absolute path, but was base" },
       ["no threads"] = { { "--event-threads=0" }, "--event-threads has to be >= 1, is 0" },
       ["a plugin that there is not"] = { { "--plugins=proxy", "--plugins=debug" },
         "loading module 'debug' failed: only proxy and admin are built in; setting --plugin-dir=<dir> might help" },
@@ -210,7 +213,8 @@ describe("mysql-proxy.options", function()
         "proxy-hook-timeout",
         "proxy-fix-bug-25371",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
-        "basedir", "plugins", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
+        "basedir", "plugins", "defaults-file",
+        "check-config", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
         "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")

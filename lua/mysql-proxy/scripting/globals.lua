@@ -99,6 +99,7 @@ local function install(proxy)
     chassis.attach {
       log = proxy.log,
       shutdown = proxy.request_shutdown,
+      base_directory = proxy.base_directory,
       stats = function()
         return figures_of(proxy)
       end,

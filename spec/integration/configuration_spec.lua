@@ -1,0 +1,250 @@
+-- Where the program finds its options and files, and what --check-config says of them.
+
+local uv = require "luv"
+
+local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+local raw = require "spec.support.raw"
+
+local PROGRAM = proxies.build .. "/mysql-proxy"
+if PROGRAM:sub(1, 1) ~= "/" then
+  PROGRAM = uv.cwd() .. "/" .. PROGRAM
+end
+
+-- Says what was loaded, to the client that has connected.
+local SCRIPT = [[
+  local where = %q .. (module_text or "")
+  function connect_server()
+    proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = where }
+    return proxy.PROXY_SEND_RESULT
+  end
+]]
+
+describe("mysql-proxy", function()
+  local folder, running
+
+  before_each(function()
+    folder = process.path("configuration")
+    assert(uv.fs_mkdir(folder, tonumber("700", 8)))
+  end)
+
+  after_each(function()
+    if running then
+      running:stop()
+      running = nil
+    end
+  end)
+
+  local function write(name, text)
+    local path = folder .. "/" .. name
+    local parent = path:match("^(.*)/")
+    os.execute("mkdir -p " .. parent)
+    process.write_file(path, text)
+    uv.fs_chmod(path, tonumber("600", 8))
+    return path
+  end
+
+  local function environment(more)
+    local env = { "PATH=/usr/bin:/bin", "ASAN_OPTIONS=detect_leaks=0" }
+    for _, each in ipairs(more or {}) do
+      env[#env + 1] = each
+    end
+    return env
+  end
+
+  local function run(...)
+    return process.run(PROGRAM, { ... }, { cwd = folder, env = environment() })
+  end
+
+  local function refused(text, ...)
+    local code, out, err = run(...)
+    assert.equal(1, code)
+    assert.equal("", out)
+    assert.matches("^mysql%-proxy: [^\n]+\n$", err)
+    assert.matches(text, err, 1, true)
+  end
+
+  -- Starts the program; -> what its script tells a client.
+  local function answer(arguments, env, program)
+    local port = process.free_port()
+    local all = { "--proxy-address=127.0.0.1:" .. port, "--proxy-read-only-address=127.0.0.1:0", "--plugins=proxy",
+      unpack(arguments) }
+    running = process.start(program or PROGRAM, all, { cwd = folder, env = environment(env) })
+    assert(process.wait_until(function()
+      return not running:running() or running:stderr():find("mysql%-proxy %S+ started")
+    end, 20) and running:running(), running:stderr())
+    local client = raw.connect(port)
+    local packet = client:packet()
+    client:close()
+    return (packet:sub(4):gsub("^#.....", ""))
+  end
+
+  describe("takes its options from a defaults file", function()
+    it("that the command line names", function()
+      write("s.lua", SCRIPT:format("the script"))
+      local file = write("proxy.cnf", "[mysql-proxy]\nproxy-lua-script = s.lua\npid-file = proxy.pid\n")
+      assert.equal("the script", answer { "--defaults-file=" .. file })
+      assert.equal(tostring(running.pid), process.read_file(folder .. "/proxy.pid"))
+    end)
+
+    it("and says what is wrong with it, in one line", function()
+      local file = write("proxy.cnf", "[mysql-proxy]\ndaemon = perhaps\n")
+      refused(("loading config from '%s' failed: Key file contains key “daemon” which has a value that cannot be"
+        .. " interpreted."):format(file), "--defaults-file=" .. file)
+      uv.fs_chmod(file, tonumber("644", 8))
+      refused(("permissions of %s aren't secure (0660 or stricter required)"):format(file), "--defaults-file", file)
+      refused("cannot stat(nothing): No such file or directory", "--defaults-file=nothing")
+    end)
+
+    it("and warns of keys that it does not know", function()
+      local file = write("proxy.cnf", "[mysql-proxy]\ncolor = red\nlog-level = warning\n")
+      write("s.lua", SCRIPT:format(""))
+      answer { "--defaults-file=" .. file, "-s", "s.lua" }
+      assert.matches(("(warning) %s: there is no option color\n"):format(file), running:stderr(), 1, true)
+    end)
+  end)
+
+  describe("looks for relative names", function()
+    it("in the current folder", function()
+      write("s.lua", SCRIPT:format("current"))
+      assert.equal("current", answer { "--proxy-lua-script=s.lua" })
+    end)
+
+    it("below --basedir if that is given, even where the current folder has them", function()
+      write("s.lua", SCRIPT:format("current"))
+      write("base/s.lua", SCRIPT:format("base"))
+      assert.equal("base", answer { "--proxy-lua-script=s.lua", "--basedir=" .. folder .. "/base",
+        "--pid-file=proxy.pid" })
+      assert.equal(tostring(running.pid), process.read_file(folder .. "/base/proxy.pid"))
+    end)
+
+    it("above the program's folder, scripts that the current folder does not have", function()
+      write("tree/share/s.lua", SCRIPT:format("tree"))
+      os.execute(("cd %s/tree && mkdir bin lib && cp %s bin/ && ln -s %s/lib/mysql-proxy lib/"):format(folder, PROGRAM,
+        PROGRAM:match("^(.*)/")))
+      local program = folder .. "/tree/bin/mysql-proxy"
+      assert.equal("tree", answer({ "--proxy-lua-script=share/s.lua" }, nil, program))
+      running:stop()
+      write("share/s.lua", SCRIPT:format("current"))
+      assert.equal("current", answer({ "--proxy-lua-script=share/s.lua" }, nil, program))
+    end)
+
+    it("and refuses a base directory that is relative itself", function()
+      refused("--basedir option must be an absolute path, but was base", "--basedir=base")
+    end)
+  end)
+
+  describe("finds modules of scripts", function()
+    local SCRIPT_OF_MODULE = "module_text = require('text')\n" .. SCRIPT:format("")
+
+    before_each(function()
+      write("s.lua", SCRIPT_OF_MODULE)
+      write("option/text.lua", "return 'by the option'")
+      write("environment/text.lua", "return 'by the environment'")
+      write("base/lib/mysql-proxy/lua/text.lua", "return 'by the base directory'")
+      write("base/s.lua", SCRIPT_OF_MODULE)
+    end)
+
+    local function environment_path()
+      return "LUA_PATH=" .. folder .. "/environment/?.lua"
+    end
+
+    it("by --lua-path", function()
+      assert.equal("by the option", answer({ "-s", "s.lua", "--lua-path", folder .. "/option/?.lua",
+        "--basedir=" .. folder .. "/base" }, { environment_path() }))
+    end)
+
+    it("else by the environment", function()
+      assert.equal("by the environment", answer({ "-s", "s.lua", "--basedir=" .. folder .. "/base" },
+        { environment_path() }))
+    end)
+
+    it("else below the base directory", function()
+      assert.equal("by the base directory", answer { "-s", "s.lua", "--basedir=" .. folder .. "/base" })
+    end)
+  end)
+
+  it("does not show the admin interface's password in a process list", function()
+    write("s.lua", SCRIPT:format(""))
+    for _, arguments in ipairs {
+      { "--admin-password=hidden-word" }, { "--admin-password", "hidden-word", "--admin-username=someone" },
+    } do
+      table.insert(arguments, "--proxy-lua-script=s.lua")
+      answer(arguments)
+      local shown = process.read_file(("/proc/%d/cmdline"):format(running.pid))
+      assert.matches("--admin-password", shown, 1, true)
+      assert.is_nil(shown:find("hidden", 1, true))
+      running:stop()
+    end
+  end)
+
+  it("runs without the proxy's ports with --no-proxy, and with --plugins=admin", function()
+    for _, option in ipairs { "--no-proxy", "--plugins=admin" } do
+      local port = process.free_port()
+      running = process.start(PROGRAM, { option, "--proxy-address=127.0.0.1:" .. port, "--admin-address=127.0.0.1:0",
+        "--proxy-read-only-address=127.0.0.1:" .. port })
+      assert(process.wait_until(function()
+        return running:stderr():find("mysql%-proxy %S+ started")
+      end, 20), running:stderr())
+      assert.is_false(process.accepts(port))
+      assert.is_nil(running:stderr():find("plugin proxy", 1, true))
+      running:stop()
+    end
+  end)
+
+  describe("--check-config", function()
+    it("says that all is right, names the script's hooks, and starts nothing", function()
+      local script = write("s.lua", SCRIPT:format(""))
+      local file = write("proxy.cnf", "[mysql-proxy]\nproxy-backend-addresses = 127.0.0.1\nproxy-lua-script = s.lua\n")
+      local code, out, err = run("--check-config", "--defaults-file=" .. file, "--pid-file=proxy.pid",
+        "--log-file=p.log", "--daemon")
+      assert.equal("", err)
+      assert.equal(0, code)
+      assert.equal(script .. ": hooks connect_server\nthe configuration is right\n", out)
+      assert.equal("", process.read_file(folder .. "/proxy.pid"))
+      assert.is_nil(uv.fs_stat(folder .. "/p.log"))
+    end)
+
+    it("names all that is wrong with files, folders, addresses and scripts, with status 1", function()
+      write("bad.lua", "function read_query(\n")
+      write("file", "")
+      local code, out, err = run("--check-config", "--log-file=missing/p.log", "--pid-file=.", "-s", "bad.lua",
+        "--admin-lua-script=none.lua", "--admin-username=a", "--admin-password=b", "-b", "no-such-host.invalid:1",
+        "-P", "nor-this.invalid:4040," .. folder .. "/missing/socket", "--proxy-lua-config-folder=file")
+      assert.equal(1, code)
+      assert.equal("", out)
+      local lines = {}
+      for line in err:gsub(folder:gsub("%p", "%%%0"), "F"):gmatch("[^\n]+") do
+        lines[#lines + 1] = line
+      end
+      table.sort(lines)
+      for index, text in ipairs {
+        "mysql-proxy: --admin-lua-script: ", -- its place depends on where the program is
+        "mysql-proxy: --log-file: F/missing/p.log cannot be written: there is no folder F/missing/",
+        "mysql-proxy: --pid-file: F/. cannot be written: it is a folder",
+        "mysql-proxy: --proxy-address: cannot resolve nor-this.invalid:4040: no address found for host name 'nor-this.",
+        "mysql-proxy: --proxy-address: the socket F/missing/socket cannot be made: there is no folder F/missing/",
+        "mysql-proxy: --proxy-backend-addresses: cannot resolve no-such-host.invalid:1: no address found for host name",
+        "mysql-proxy: --proxy-lua-config-folder: there is no folder F/file",
+        "mysql-proxy: --proxy-lua-script: F/bad.lua:",
+      } do
+        assert.matches(text, lines[index] or "", 1, true)
+      end
+      assert.equal(8, #lines)
+    end)
+
+    it("names a mistake in the options, an unknown user, and keys that are no options", function()
+      local file = write("proxy.cnf", "[mysql-proxy]\ncolor = red\n")
+      local code, out, err = run("--check-config", "--defaults-file=" .. file)
+      assert.equal(0, code)
+      assert.equal("", err)
+      assert.matches(("warning: %s: there is no option color\n"):format(file), out, 1, true)
+      refused("unknown option: extra", "--check-config", "extra")
+      code, out, err = run("--check-config", "--user=no-such-user")
+      assert.equal(1, code)
+      assert.equal("", out)
+      assert.is_true(err:find("unknown user: no-such-user", 1, true) ~= nil
+        or err:find("can only use the --user switch if running as root", 1, true) ~= nil, err)
+    end)
+  end)
+end)
