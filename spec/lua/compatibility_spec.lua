@@ -264,5 +264,10 @@ describe("the modules' names", function()
     for name in ("match C Cc Cp Cb Carg Cmt Cs Ct P R S V type version"):gmatch("%S+") do
       assert.is_function(lpeg[name], name)
     end
+    local P = lpeg.P
+    local pattern = (P "a" + P "b") ^ 1 * #P "c" * (P(1) - P "d") / "%0" * -P "x"
+    assert.equal("abc", lpeg.match(lpeg.Cs(pattern), "abcd"))
+    assert.is_nil(lpeg.match(pattern, "abcx"))
+    assert.equal("pattern", lpeg.type(pattern))
   end)
 end)
