@@ -147,6 +147,7 @@ static void write_packets(lua_State *L, struct relay *r) {
   } else {
     bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
   }
+  if (length == 0) return; /* what a script may want */
   luaL_argcheck(L, length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
   memset(&r->numbering, 0, sizeof r->numbering);
   r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
