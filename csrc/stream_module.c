@@ -1,7 +1,8 @@
 /* Lua module mysql.stream: see stream.h for what a stream is, relay.h for relay().
  *
  * A stream's owner is told what happens by methods of its own:
- *   owner:on_connection(listener, stream)        a listener accepted a client; the listener's owner owns it at first
+ *   owner:on_connection(listener, stream, last)  a listener accepted a client; the listener's owner owns it at first;
+ *                                                last: the process has hardly a descriptor left
  *   owner:on_connect(stream, message, code)      a connect() ended; message is nil if it succeeded
  *   owner:on_packet(stream, payload, sequence)   a whole packet, in packet mode
  *   owner:on_end(stream, message, code)          the peer has closed (message nil) or failed; the stream is closed
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +26,8 @@
 
 /* A peer whose machine has gone is noticed after two minutes; with the kernel's interval and count it would be 12. */
 enum { KEEPALIVE_IDLE = 60, KEEPALIVE_INTERVAL = 10, KEEPALIVE_PROBES = 6 };
+
+enum { SPARE_DESCRIPTORS = 8 };
 
 static const char shared_key = 0;
 
@@ -72,6 +76,14 @@ static void tune(struct stream *s) {
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
+/* Descriptors are given out lowest first. With none left libuv closes new connections without a word. */
+static bool is_one_of_the_last(struct stream *s) {
+  uv_os_fd_t fd;
+  struct rlimit limit;
+  if (uv_fileno(&s->uv.handle, &fd) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
+  return (rlim_t)fd + SPARE_DESCRIPTORS >= limit.rlim_cur;
+}
+
 struct connection_event {
   struct owner_event event;
   struct stream *client;
@@ -85,7 +97,8 @@ static int push_client(lua_State *L, struct owner_event *event) {
   int status = uv_accept(&listener->uv.stream, &s->uv.stream);
   if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
   tune(s);
-  return 2;
+  lua_pushboolean(L, is_one_of_the_last(s));
+  return 3;
 }
 
 static void on_connection(uv_stream_t *handle, int status) {
@@ -151,6 +164,16 @@ static void remove_stale_socket(const char *path) {
   close(fd);
 }
 
+static bool has_folder(const char *path) {
+  char folder[sizeof((struct sockaddr_un *)NULL)->sun_path];
+  const char *last = strrchr(path, '/');
+  if (!last || last == path || (size_t)(last - path) >= sizeof folder) return true;
+  memcpy(folder, path, (size_t)(last - path));
+  folder[last - path] = '\0';
+  struct stat st;
+  return stat(folder, &st) == 0 || errno != ENOENT;
+}
+
 /* stream.listen(owner, ip, port, backlog) or stream.listen(owner, path, nil, backlog).
  * Result: the listening stream, whose owner gets on_connection; or nil, message, code. */
 static int listen_stream(lua_State *L) {
@@ -168,6 +191,7 @@ static int listen_stream(lua_State *L) {
   if (local) {
     remove_stale_socket(path);
     status = uv_pipe_bind(&s->uv.pipe, path);
+    if (status == UV_EACCES && !has_folder(path)) status = UV_ENOENT; /* which libuv hides */
     /* like a server's own socket: who may log in is decided by the login */
     if (status == 0) status = uv_pipe_chmod(&s->uv.pipe, UV_READABLE | UV_WRITABLE);
   } else {

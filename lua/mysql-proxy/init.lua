@@ -189,8 +189,13 @@ function Port:listen(callback)
   end)
 end
 
-function Port:on_connection(_, client)
+function Port:on_connection(_, client, last)
   local proxy = self.proxy
+  if last then
+    proxy.log:critical("refused a client: no file descriptor is left (--max-open-files)")
+    client:send(proto.to_err_packet({ errcode = 1040, errmsg = "Too many connections", protocol_41 = false }), 0)
+    return client:close()
+  end
   if proxy.max_connections > 0 and proxy.session_count >= proxy.max_connections then
     proxy.log:warning(("refused a client: max-connections is %d"):format(proxy.max_connections))
     client:send(proto.to_err_packet({ errcode = 1040, errmsg = "Too many connections", protocol_41 = false }), 0)

@@ -208,6 +208,12 @@ describe("mysql-proxy", function()
       assert.is_false(can_connect(port))
     end)
 
+    it("a unix socket in a folder that is not there", function()
+      local socket = folder .. "/missing/socket"
+      assert_refused(("bind(%s) failed: ENOENT: no such file or directory"):format(socket),
+        { "--proxy-address=" .. socket, "--proxy-read-only-address=127.0.0.1:0" })
+    end)
+
     it("a host name that does not exist", function()
       assert_refused("no-such-host.invalid", { "--proxy-address=no-such-host.invalid:4040" })
     end)
