@@ -25,6 +25,13 @@ local SCRIPT = [[
   ways["proxy.queries = 5"] = function() proxy.queries, proxy.connection, proxy.response = 5, "x", true end
   ways["a debug hook"] = function() debug.sethook(function() error("hooked") end, "", 1) end
   ways["too much memory"] = function() local text = "x" while true do text = text .. text end end
+  ways["a long response"] = function()
+    local cell = ("y"):rep(1000)
+    local rows = {}
+    for index = 1, 40000 do rows[index] = { cell } end
+    proxy.response = { type = 0, resultset = { fields = { { name = "a", type = 254 } }, rows = rows } }
+    return 2
+  end
   ways["a loop"] = function()
     local began = now()
     repeat until now() - began > 1.2e9
@@ -166,6 +173,16 @@ for _, server in ipairs(servers.all()) do
       end
     end)
 
+    it("a response of 40 MB: the client gets it", function()
+      other:ask("WRONG read_query a long response")
+      local client = scripted.client(proxy)
+      client:send("\3SELECT 1")
+      others_go_on()
+      local rows = client:answer(client:packet()).rows
+      assert.same({ 40000, { ("y"):rep(1000) } }, { #rows, rows[40000] })
+      client:close()
+    end)
+
     it("a loop: the others wait, and the log says why", function()
       other:ask("WRONG read_query a loop")
       local client = scripted.client(proxy)
@@ -179,7 +196,7 @@ for _, server in ipairs(servers.all()) do
     local function limit_memory(mb)
       local size = process.read_file(("/proc/%d/status"):format(proxy.pid)):match("VmSize:%s*(%d+)")
       local limit = size * 1024 + mb * 2 ^ 20
-      assert.equal(0, (process.run("prlimit", { "--pid", tostring(proxy.pid), ("--as=%d"):format(limit) })))
+      assert.equal(0, (process.run("prlimit", { "--pid", tostring(proxy.pid), ("--as=%d:"):format(limit) })))
     end
 
     it("too much memory: it is logged, and the conversation goes on", function()
@@ -191,6 +208,18 @@ for _, server in ipairs(servers.all()) do
         is_served(hook, "too much memory")
         is_logged(hook, "[^\n]*not enough memory")
       end
+    end)
+
+    it("a response that is too much for memory: the client is told", function()
+      if unlimited then
+        return
+      end
+      other:ask("WRONG read_query a long response")
+      limit_memory(60)
+      local client = scripted.client(proxy)
+      assert.matches("handling proxy.response failed", client:ask("SELECT 1").errmsg, 1, true)
+      client:close()
+      others_go_on()
     end)
 
     it("nothing, where memory does not suffice for a command: only its client is left", function()
