@@ -392,8 +392,10 @@ static const struct {
             {"warning_count", push_warning_count, false},
             {"query_status", push_query_status, false}};
 
+/* Its upvalue is the metatable of answers: to compare is quicker than to look it up by its name. */
 static int resultset_index(lua_State *L) {
-  struct resultset *rs = resultset_check(L, 1);
+  struct resultset *rs = lua_touserdata(L, 1);
+  if (!rs || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1))) rs = resultset_check(L, 1);
   if (lua_type(L, 2) != LUA_TSTRING) return 0;
   const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -465,7 +467,8 @@ static int field_to_string(lua_State *L) {
 
 static void add_type(lua_State *L, const char *name, lua_CFunction index, lua_CFunction to_string) {
   luaL_newmetatable(L, name);
-  lua_pushcfunction(L, index);
+  lua_pushvalue(L, -1);
+  lua_pushcclosure(L, index, 1);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, to_string);
   lua_setfield(L, -2, "__tostring");

@@ -168,8 +168,6 @@ function M.run(session, name, fn, argument, done)
   return false
 end
 
-local run = M.run
-
 --- Calls a function of the session's script, if it has one of that name; else that is finished with nil.
 ---@param session table with view and environment
 ---@param name string
@@ -182,7 +180,7 @@ function M.call(session, name, argument, done)
   if fn == nil then
     return true, nil
   end
-  return run(session, name, fn, argument, done)
+  return M.run(session, name, fn, argument, done)
 end
 
 --- The session's function, if it waits, never goes on.

@@ -12,7 +12,6 @@ local tokenizer = require "mysql.tokenizer"
 
 local constants = require "mysql-proxy.scripting.constants"
 local hooks = require "mysql-proxy.hooks"
-local injection = require "mysql-proxy.scripting.injection"
 local responses = require "mysql-proxy.scripting.response"
 
 local M = { watched = {} }
@@ -20,7 +19,7 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
-local byte, find, call, take = string.byte, string.find, hooks.call, queue.take
+local byte, find, run, take = string.byte, string.find, hooks.run, queue.take
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local COM_RESET_CONNECTION, COM_QUERY = 31, constants.COM_QUERY
@@ -65,11 +64,10 @@ local FOLLOWED = { [COM_INIT_DB] = true, [COM_CHANGE_USER] = true }
 local LETTER_U = { [byte("u")] = true, [byte("U")] = true }
 
 -- The command whose answer changes what scripts see: for `USE x`, which some clients send as a statement, COM_INIT_DB.
--- kind and next: its first two bytes.
-local function followed(packet, kind, next)
+local function followed(packet, kind)
   if kind ~= COM_QUERY then
     return FOLLOWED[kind] and packet
-  elseif LETTER_U[next] and find(packet, "^[uU][sS][eE][%s`]", 2) then
+  elseif find(packet, "^[uU][sS][eE][%s`]", 2) then
     local tokens = tokenizer.tokenize(packet:sub(2))
     return tokens[2] and string.char(COM_INIT_DB) .. tokens[2].text
   end
@@ -87,7 +85,7 @@ local function forward(session)
     return session:close("no server")
   end
   local kind = session.command_kind
-  local follows = followed(packet, kind, session.command_next)
+  local follows = (kind ~= COM_QUERY or LETTER_U[session.command_next]) and followed(packet, kind)
   session.command, session.forwarded = false, follows or false
   session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
   if session.closes_after_answer then
@@ -99,10 +97,11 @@ local run_queue
 
 local function decided(session, result, failed)
   local waiting = session.waiting[0]
-  local verdict = result and hooks.verdict(result)
-  if not verdict and waiting == 0 then
+  if result == nil and waiting == 0 then
     return forward(session)
-  elseif verdict == SEND_QUERY and waiting > 0 then
+  end
+  local verdict = hooks.verdict(result)
+  if verdict == SEND_QUERY and waiting > 0 then
     session.answers = 0
     return run_queue(session)
   end
@@ -126,7 +125,11 @@ function M.read_query(session, _, packet, kind, next)
     session.queue:reset()
   end
   session.view.response = {}
-  local finished, result = call(session, "read_query", packet, decided)
+  local finished, result = true, nil
+  local hook = session.environment.read_query
+  if hook ~= nil then
+    finished, result = run(session, "read_query", hook, packet, decided)
+  end
   if finished then
     return decided(session, result)
   end
@@ -169,7 +172,8 @@ function run_queue(session, packets)
     if not own then
       kind, next = byte(packet, 1, 2)
     end
-    session.queued, session.queued_id, session.queued_follows = packet, id, followed(packet, kind, next)
+    session.queued, session.queued_id = packet, id
+    session.queued_follows = (kind ~= COM_QUERY or LETTER_U[next]) and followed(packet, kind)
     streamed = streamed or ENDLESS[kind]
     local refused = guard and guard.refusal(packet)
     if refused then
@@ -236,14 +240,16 @@ local function kept_answer(session, verdict, kept)
 end
 
 local function result_decided(session, result)
-  local verdict, kept = result and hooks.verdict(result), session.kept
-  injection.finish(session.injection)
-  if kept then
-    session.kept = false
-    return run_queue(session, kept_answer(session, verdict, kept))
+  local inj, kept = session.injection, session.kept
+  inj.resultset, inj.query_time, inj.response_time = nil, nil, nil -- nothing is left of it
+  session.kept = false
+  if not kept then
+    streamed_answer(session, hooks.verdict(result))
+    return run_queue(session)
+  elseif result == nil and session.answers + session.waiting[0] == 0 and not UNANSWERED[session.command_kind] then
+    return done(session, kept) -- as in most cases
   end
-  streamed_answer(session, verdict)
-  return run_queue(session)
+  return run_queue(session, kept_answer(session, hooks.verdict(result), kept))
 end
 
 local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"
@@ -268,13 +274,14 @@ local function told_again(session, relay, error, kept)
   end
 end
 
+-- Calls read_query_result, if there is one; next(session, result) goes on if it waits.
 local function call_hook(session, answer, next)
-  local inj = session.injection
+  local inj, hook = session.injection, session.environment.read_query_result
   inj.id, inj.query, inj.resultset = session.queued_id, session.queued, answer
-  local finished, result = call(session, "read_query_result", inj, next)
-  if finished then
-    return next(session, result)
+  if hook == nil then
+    return true, nil
   end
+  return run(session, "read_query_result", hook, inj, next)
 end
 
 -- A command that went on as it came has been answered.
@@ -310,11 +317,14 @@ function M.read_query_result(session, relay, error, kept)
     return run_queue(session, may_answer(session) and err(1105, TOO_LONG:format(limit)) or nil)
   end
   session.kept = kept or false
-  return call_hook(session, kept, result_decided)
+  local finished, result = call_hook(session, kept, result_decided)
+  if finished then
+    return result_decided(session, result)
+  end
 end
 
 local function local_infile_decided(session, result)
-  injection.finish(session.injection)
+  session.injection.resultset = nil
   if hooks.verdict(result) then
     critical(session, "read_query_result() cannot replace a request for LOCAL INFILE: it is passed on")
   end
@@ -323,7 +333,10 @@ end
 --- The server asks for a file: only the client can answer that.
 function M.local_infile(session, _, request)
   session.uploading = true
-  return call_hook(session, request, local_infile_decided)
+  local finished, result = call_hook(session, request, local_infile_decided)
+  if finished then
+    return local_infile_decided(session, result)
+  end
 end
 
 return M

@@ -55,9 +55,4 @@ function M.new(session)
   })
 end
 
---- Nothing is left of a command and its answer.
-function M.finish(self)
-  self.resultset, self.query_time, self.response_time = nil, nil, nil
-end
-
 return M
