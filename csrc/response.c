@@ -1,7 +1,7 @@
 #include "response.h"
 
 enum { HEADER_OK = 0x00, HEADER_MORE_DATA = 0x01, HEADER_LOCAL_INFILE = 0xfb, HEADER_EOF = 0xfe, HEADER_ERR = 0xff };
-enum { SERVER_MORE_RESULTS_EXISTS = 0x0008, SERVER_STATUS_CURSOR_EXISTS = 0x0040 };
+enum { SERVER_MORE_RESULTS_EXISTS = 0x0008, SERVER_STATUS_CURSOR_EXISTS = 0x0040, SERVER_PS_OUT_PARAMS = 0x1000 };
 enum { FAST_AUTH_SUCCESS = 3 };        /* of caching_sha2_password: OK follows */
 enum { MAX_EOF_LENGTH = 9 };           /* an EOF packet is shorter than this, a row that begins with 0xfe longer */
 enum { ERROR_CODE_PROGRESS = 0xffff }; /* MariaDB's progress report is an ERR packet with this code */
@@ -154,7 +154,10 @@ static void take_columns_eof(struct response *r, struct answer_packet *p) {
     return;
   }
   read_eof(r, p);
-  r->in_cursor = r->command == COM_STMT_EXECUTE && r->status & SERVER_STATUS_CURSOR_EXISTS;
+  /* Behind the result of a cursor comes no other. The flag is also set where a procedure has a cursor of its own open.
+   */
+  r->in_cursor = r->command == COM_STMT_EXECUTE && r->status & SERVER_STATUS_CURSOR_EXISTS &&
+                 !(r->status & SERVER_MORE_RESULTS_EXISTS);
   if (r->in_cursor)
     end_of_rows(r);
   else
@@ -167,7 +170,10 @@ static void take_row(struct response *r, struct answer_packet *p) {
     read_ok(r, p);
     end_of_rows(r);
   } else if (is_eof(p)) {
+    /* Behind OUT parameters comes an OK, as the EOF before their row says, and MySQL's EOF behind it does not. */
+    uint16_t more = r->status & SERVER_PS_OUT_PARAMS ? r->status & SERVER_MORE_RESULTS_EXISTS : 0;
     read_eof(r, p);
+    r->status |= more;
     end_of_rows(r);
   } else {
     r->rows++;

@@ -318,6 +318,15 @@ describe("the recogniser", function()
         "\1\0", eof(CURSOR_EXISTS))
     end)
 
+    it("knows the results of a procedure that has a cursor of its own", function()
+      local status = MORE_RESULTS + CURSOR_EXISTS
+      recognises(WITH_EOF, COM_EXECUTE, "\1", column, eof(status), binary_row, eof(status), ok())
+    end)
+
+    it("knows that OUT parameters are followed by an OK, though MySQL does not say so behind their row", function()
+      recognises(WITH_EOF, COM_EXECUTE, "\1", column, eof(MORE_RESULTS + 0x1000), binary_row, eof(), ok())
+    end)
+
     it("knows of no cursor after other commands", function()
       recognises(WITH_EOF, COM_QUERY, "\1", column, eof(CURSOR_EXISTS), row, eof())
     end)
