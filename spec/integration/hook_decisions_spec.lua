@@ -101,7 +101,7 @@ describe("the hooks of a script without a server:", function()
         local c = proxy.connection.client
         assert(c.username == auth.username and c.scrambled_password == auth.password
           and c.default_db == auth.default_db and proxy.connection.server == nil)
-        print(c.mysqld_version, c.thread_id, c.scramble_buffer, c.auth_plugin_name)
+        print(c.mysqld_version, c.thread_id, c.scramble_buffer:sub(1, 20), c.auth_plugin_name)
       end]])
     local client = connect()
     client:packet()
@@ -355,6 +355,35 @@ describe("the hooks of a script and a server's words:", function()
     end
   end)
 
+  it("read_auth_result sees the answer to a login over an idle connection, which the client counts as his login's",
+    function()
+      series:run [[
+        function connect_server() proxy.connection.backend_ndx = 1 return proxy.PROXY_IGNORE_RESULT end
+        function read_handshake() print("handshake") end
+        function read_auth_result(auth) print(auth.packet:byte(1, 2)) end
+        function disconnect_client() proxy.connection.backend_ndx = 0 print("left") end]]
+      answers = function(connection)
+        local first = #received == 1
+        connection:write((packet.frame(first and "\0\1\0\2\0\0\0" or "\0\7\0\2\0\0\0", first and 2 or 1)))
+      end
+      local client = connect()
+      assert.truthy(client:packet())
+      client:send(login_packet { username = "me" }, 1)
+      assert.same({ "\0\1\0\2\0\0\0", 2 }, { client:packet() })
+      client:close()
+      series:prints("left\n", true)
+      client = connect()
+      assert.equal(7, proto.from_challenge_packet(client:packet()).thread_id)
+      client:send(login_packet { username = "me" }, 1)
+      assert.same({ "\0\7\0\2\0\0\0", 2 }, { client:packet() })
+      local command, number = packet.parse(received[2])
+      assert.same({ 17, 0 }, { command:byte(), number }) -- COM_CHANGE_USER
+      series:run "function disconnect_client() end"
+      client:close()
+      series.printed = 0
+      series:prints("handshake\n0\t1\nleft\n0\t7\n", true)
+    end)
+
   it("read_auth_result cannot put a server aside that waits for the client", function()
     series:run "function read_auth_result() proxy.connection.backend_ndx = 0 end"
     answers = function(connection)
@@ -427,6 +456,38 @@ for _, server in ipairs(servers.all()) do
         for _, hook in ipairs { "connect_server", "read_handshake", "read_auth", "read_auth_result" } do
           assert.equal(value == "99", series:log():find(hook .. " returned 99", 1, true) ~= nil)
         end
+      end
+    end)
+
+    it("are called in order, and say nothing by themselves", function()
+      series:run [[
+        for _, hook in ipairs {
+          "connect_server", "read_handshake", "read_auth", "read_auth_result", "disconnect_client",
+        } do
+          getfenv(1)[hook] = function() print(hook) end
+        end
+        function read_query(packet)
+          print("read_query " .. packet:sub(2))
+          if packet:find("2", 1, true) then
+            proxy.queries:append(1, packet)
+            return proxy.PROXY_SEND_QUERY
+          end
+        end
+        function read_query_result(inj) print("read_query_result " .. inj.id .. " " .. inj.query:sub(2)) end]]
+      local client = series:login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.same({ { "2" } }, client:ask("SELECT 2").rows)
+      client:close()
+      series:prints("disconnect_client\n", true)
+      local printed = series:stdout():gsub("read_auth_result\n(read_auth_result\n)", "%1") -- some plugins ask twice
+      assert.equal("connect_server\nread_handshake\nread_auth\nread_auth_result\nread_query SELECT 1\n"
+        .. "read_query SELECT 2\nread_query_result 1 SELECT 2\ndisconnect_client\n", printed)
+      series:run ""
+      assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
+      series:leave()
+      series:logs("(debug) session", true)
+      for level in series:log():gmatch(": %((%a+)%) ") do
+        assert.equal("debug", level)
       end
     end)
 
@@ -542,7 +603,9 @@ for _, server in ipairs(servers.all()) do
         table.insert(expected, ("%d\t%d\n"):format(command:byte(), #command))
       end
       assert.truthy(client:wait_for_end(20))
-      series:prints(table.concat(expected), true)
+      client = series:login()
+      client:send("\18\4\0\0\0\0\0\1\0\0\0") -- after COM_BINLOG_DUMP nothing else may come
+      series:prints(table.concat(expected) .. "18\t11\n", true)
     end)
 
     it("read_query answers, and its queue is not sent", function()

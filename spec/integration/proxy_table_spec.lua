@@ -258,6 +258,35 @@ for _, server in ipairs(servers.all()) do
         end)
     end)
 
+    it("the schema of each side follows COM_INIT_DB, whose ever it is", function()
+      series:run(EVAL .. [[
+        local eval = read_query
+        function read_query(packet)
+          local schema = packet:match("^\3SWITCH (.*)")
+          if not schema then return eval(packet) end
+          proxy.queries:append(1, string.char(proxy.COM_INIT_DB) .. schema)
+          return proxy.PROXY_SEND_QUERY
+        end]])
+      local other = series:login()
+      local function are(expected)
+        assert.equal(expected, says(other, "proxy.connection.client.default_db .. '/' .. "
+          .. "proxy.connection.server.default_db .. '/' .. proxy.connection.default_db"))
+      end
+      are("//")
+      other:ask("SWITCH test")
+      are("/test/")
+      assert.equal(1049, other:ask("SWITCH nowhere").errcode)
+      are("/test/")
+      other:send("\2mysql")
+      assert.equal(0, other:packet():byte())
+      are("mysql/mysql/mysql")
+      other:send("\2nowhere")
+      assert.equal(0xff, other:packet():byte())
+      are("mysql/mysql/mysql")
+      other:ask("SWITCH test")
+      are("mysql/test/mysql")
+    end)
+
     describe("connection_close", function()
       it("closes after the answer, whoever made it", function()
         series:run [[
@@ -343,3 +372,30 @@ for _, server in ipairs(servers.all()) do
     end)
   end)
 end
+
+describe("a backend that a script", function()
+  local server, series = servers.all()[1], nil
+
+  after_each(function()
+    series:leave()
+    series:stop()
+  end)
+
+  it("has marked down gets no clients, for some seconds", function()
+    series = scripted.series(server)
+    series:run(EVAL)
+    does(series:login(), "proxy.backends[1].state = proxy.BACKEND_STATE_DOWN")
+    assert.equal("(proxy) all backends are down", series:login().refused.errmsg)
+    assert.truthy(process.wait_until(function()
+      return not series:login().refused
+    end, 20))
+  end)
+
+  it("knows by its name has an address", function()
+    series = scripted.series({ "localhost:" .. server.port })
+    series:run(EVAL)
+    assert.equal(("localhost:%d true 127.0.0.1:%d localhost:%d"):format(server.port, server.port, server.port),
+      says(series:login(), "proxy.backends[1].address, proxy.backends[1].dst.name:find('localhost') == nil, "
+        .. "proxy.connection.server.dst.name, proxy.backends['1'].address"))
+  end)
+end)
