@@ -28,7 +28,9 @@ Call.__index = Call
 
 -- The coroutine of a session serves one call after the other.
 local function serve(fn, argument)
-  return serve(yield(DONE, (fn(argument))))
+  while true do
+    fn, argument = yield(DONE, (fn(argument)))
+  end
 end
 
 local function traceback(thread, message)

@@ -240,9 +240,8 @@ local function kept_answer(session, verdict, kept)
 end
 
 local function result_decided(session, result)
-  local inj, kept = session.injection, session.kept
-  inj.resultset, inj.query_time, inj.response_time = nil, nil, nil -- nothing is left of it
-  session.kept = false
+  local kept = session.kept
+  session.injection.resultset, session.kept = nil, false
   if not kept then
     streamed_answer(session, hooks.verdict(result))
     return run_queue(session)

@@ -8,26 +8,18 @@ local M = {}
 ---@field query string
 ---@field resultset userdata|nil mysql.resultset, once there is one
 
-local function times(self, session)
-  local query_time, response_time = session.relay:times()
-  rawset(self, "query_time", query_time)
-  rawset(self, "response_time", response_time)
-end
-
 local readers = {}
 
 function readers.type(self)
   return self.id
 end
 
-function readers.query_time(self, session)
-  times(self, session)
-  return self.query_time
+function readers.query_time(_, session)
+  return (session.relay:times())
 end
 
-function readers.response_time(self, session)
-  times(self, session)
-  return self.response_time
+function readers.response_time(_, session)
+  return (select(2, session.relay:times()))
 end
 
 -- The client has got the answer: its counters are all that is left of it.
@@ -42,7 +34,7 @@ end
 ---@return Injection
 function M.new(session)
   -- With room for all that it may have, so that filling it in makes nothing.
-  return setmetatable({ id = 0, query = "", resultset = nil, query_time = nil, response_time = nil }, {
+  return setmetatable({ id = 0, query = "", resultset = nil }, {
     __index = function(self, key)
       local read = readers[key]
       if read then
