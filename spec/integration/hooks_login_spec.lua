@@ -1,4 +1,4 @@
--- The hooks of a script from the connection to the login, and its end: when they are called, and what they can do.
+-- The hooks of a script from the connection to the login: what they can do.
 
 local process = require "spec.support.process"
 local scripted = require "spec.support.scripted"
@@ -54,63 +54,6 @@ for _, server in ipairs(servers.all()) do
       assert.matches(server.flavour == "mariadb" and "0\n$" or "1\n0\n$", proxy.process:stdout())
     end)
 
-    describe("is loaded", function()
-      it("for each connection, and again when it has changed; open connections keep theirs", function()
-        start [[function read_query() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "first" }
-          return proxy.PROXY_SEND_RESULT end]]
-        local old = login()
-        assert.equal("first", old:ask("SELECT 1").errmsg)
-        process.write_file(proxy.script, [[function read_query() proxy.response = { type = proxy.MYSQLD_PACKET_ERR,
-          errmsg = "second version" } return proxy.PROXY_SEND_RESULT end]])
-        assert.equal("second version", asks("SELECT 1").errmsg)
-        assert.equal("first", old:ask("SELECT 1").errmsg)
-        process.write_file(proxy.script, "function read_query( end")
-        local refused = login().refused
-        assert.same({ 1105, "MySQL Proxy Lua script failed to load. Check the error log." },
-          { refused.errcode, refused.errmsg })
-        assert.equal("first", old:ask("SELECT 1").errmsg)
-        local path = proxy.script:gsub("%p", "%%%0")
-        assert.truthy(proxy:wait_for_log("lua_load_file%(" .. path .. "%) failed: %[string"))
-        assert.truthy(proxy:log():find("reloading '" .. proxy.script .. "' failed", 1, true))
-        process.write_file(proxy.script, "-- repaired")
-        assert.same({ { "1" } }, asks("SELECT 1").rows)
-        old:close()
-      end)
-
-      it("or the client is told that it is missing", function()
-        start("")
-        os.remove(proxy.script)
-        local refused = login().refused
-        assert.equal("MySQL Proxy Lua script failed to load. Check the error log.", refused.errmsg)
-        assert.truthy(proxy:wait_for_log("lua_load_file%(.-%) failed: .*stat%(.-%) failed: No such file or directory"))
-      end)
-
-      it("or the client is told that its top level failed", function()
-        start "local x = nil\nx.y = 1"
-        assert.same({ 1105, "MySQL Proxy Lua script failed to execute. Check the error log." },
-          { login().refused.errcode, login().refused.errmsg })
-        assert.truthy(proxy:wait_for_log("%(lua%-error%) %[" .. proxy.script:gsub("%p", "%%%0") .. "%]"))
-        assert.truthy(proxy:log():find("%[string .-%]:2: attempt to index local"), proxy:log())
-      end)
-
-      it("into an environment of each connection, with proxy.global and _G for all", function()
-        start [[
-          count = (count or 0) + 1
-          proxy.global.count = (proxy.global.count or 0) + 1
-          _G.shared = (_G.shared or 0) + 1
-          function read_query()
-            proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = {
-              fields = { { name = "own", type = proxy.MYSQL_TYPE_LONG }, { name = "global" }, { name = "G" } },
-              rows = { { count, proxy.global.count, shared } },
-            } }
-            return proxy.PROXY_SEND_RESULT
-          end
-        ]]
-        login():close()
-        assert.same({ { "1", "2", "2" } }, asks("SELECT 1").rows)
-      end)
-    end)
-
     describe("connect_server", function()
       it("may refuse", function()
         start [[function connect_server() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "not today",
@@ -155,12 +98,6 @@ for _, server in ipairs(servers.all()) do
         end
         other:stop()
         assert.same({ { tostring(server.port) } }, asks("SELECT @@port").rows)
-      end)
-
-      it("that fails changes nothing", function()
-        start [[function connect_server() error("oops") end]]
-        assert.same({ { "1" } }, asks("SELECT 1").rows)
-        assert.truthy(proxy:wait_for_log("%(connect_server%) %[string.-%]:1: oops"))
       end)
     end)
 
@@ -225,36 +162,6 @@ for _, server in ipairs(servers.all()) do
         assert.equal("no, after all", late.refused.errmsg)
         assert.truthy(early:wait_for_end())
         assert.truthy(late:wait_for_end())
-      end)
-
-      it("goes on when its hooks fail", function()
-        start [[
-          function read_handshake() error("one") end
-          function read_auth() error("two") end
-          function read_auth_result() error({}) end]]
-        assert.same({ { "1" } }, asks("SELECT 1").rows)
-        for _, pattern in ipairs {
-          "%(read_handshake%) .-: one", "%(read_auth%) .-: two", "%(read_auth_result%) %(null%)",
-        } do
-          assert.truthy(proxy:wait_for_log(pattern), pattern)
-        end
-      end)
-    end)
-
-    describe("disconnect_client", function()
-      it("is called once, however the client leaves", function()
-        start [[
-          function disconnect_client() print("left " .. tostring(proxy.connection.client.username)) end]]
-        login():close()
-        login("nobody"):close()
-        local client = login()
-        client:send("\1")
-        client:wait_for_end()
-        client:close()
-        assert.truthy(process.wait_until(function()
-          local _, count = proxy.process:stdout():gsub("left nopass", "")
-          return count == 2
-        end, 5), proxy.process:stdout())
       end)
     end)
   end)

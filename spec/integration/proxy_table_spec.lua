@@ -391,6 +391,33 @@ describe("a backend that a script", function()
     end, 20))
   end)
 
+  it("goes over to has an idle connection; that of the other one becomes idle", function()
+    if not server.socket then
+      series = scripted.series(server)
+      return pending("needs a server of its own")
+    end
+    series = scripted.series({ server, server.socket })
+    series:run(EVAL)
+    local one, two = series:login(), series:login()
+    local function id(client)
+      return client:ask("SELECT CONNECTION_ID()").rows[1][1]
+    end
+    local first, second = id(one), id(two)
+    local counts = "proxy.backends[1].connected_clients, proxy.backends[1].idling_connections, "
+      .. "proxy.backends[2].connected_clients, proxy.backends[2].idling_connections"
+    assert.equal("2 1 0 1 0", says(two, "proxy.connection.backend_ndx, " .. counts))
+    assert.equal(("1 %s %s nil"):format(server.socket, server.socket), says(two, "proxy.connection.server.dst.type, "
+      .. "proxy.connection.server.dst.name, proxy.connection.server.dst.address, proxy.connection.server.dst.port"))
+    does(two, "proxy.connection.backend_ndx = 0")
+    assert.equal("2 " .. second, does(one, "proxy.connection.backend_ndx = 2 "
+      .. "return proxy.connection.backend_ndx, proxy.connection.server.thread_id"))
+    assert.equal("0 1 1 0", says(one, counts))
+    assert.equal(second, id(one))
+    does(two, "proxy.connection.backend_ndx = 1")
+    assert.equal(first, id(two))
+    assert.equal("1 0 1 0", says(one, counts))
+  end)
+
   it("knows by its name has an address", function()
     series = scripted.series({ "localhost:" .. server.port })
     series:run(EVAL)
