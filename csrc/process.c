@@ -1,40 +1,30 @@
-/* Lua module "mysql-proxy.process": what a daemon needs of POSIX and luv does not have.
+/* Lua module "mysql-proxy.process": what a daemon needs of POSIX and luv does not have. This file: users, limits,
+ * files.
  *
  * Nothing here needs luv: daemonize() forks, and a fork must come before luv has made its loop.
  * Functions that fail return nil, message, errno; a wrong argument is a Lua error. */
+#include "process.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <lauxlib.h>
 #include <limits.h>
-#include <lua.h>
 #include <pwd.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* Files that the daemon or a script makes are not for everybody. Historically the daemon ran with 0, which made
- * every file of a careless script world-writable. */
-#define DAEMON_UMASK 027
-
-#define REPORT_READY '\0' /* what the daemon writes to its parent instead of an error message */
-
-static int report_fd = -1; /* the daemon's end of the pipe to its parent, until it has reported */
-
-static int fail(lua_State *L, int code, const char *what) {
+int process_fail(lua_State *L, int code, const char *what) {
   lua_pushnil(L);
   lua_pushfstring(L, "%s: %s (%d)", what, strerror(code), code);
   lua_pushinteger(L, code);
   return 3;
 }
 
-/* All of the bytes; false (and errno) if they cannot be written. */
-static bool write_all(int fd, const char *data, size_t length) {
+bool process_write_all(int fd, const char *data, size_t length) {
   while (length > 0) {
     ssize_t written = write(fd, data, length);
     if (written < 0 && errno != EINTR) return false;
@@ -44,101 +34,6 @@ static bool write_all(int fd, const char *data, size_t length) {
     }
   }
   return true;
-}
-
-/* The parent's part of daemonize(): waits for the report, repeats an error on standard error, and ends. It leaves
- * by _exit, as the Lua state and the buffers of stdio belong to the child now. */
-static _Noreturn void await_report(int fd, pid_t child) {
-  char report[PIPE_BUF];
-  size_t length = 0;
-  for (;;) {
-    ssize_t got = read(fd, report + length, sizeof report - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    length += (size_t)got;
-  }
-  if (length > 0 && report[0] == REPORT_READY) _exit(EXIT_SUCCESS);
-  if (length > 0) {
-    write_all(STDERR_FILENO, report, length);
-    write_all(STDERR_FILENO, "\n", 1);
-  } else {
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-      ;
-    if (WIFSIGNALED(status))
-      dprintf(STDERR_FILENO, "the daemon died on signal %d before it was ready\n", WTERMSIG(status));
-    else
-      dprintf(STDERR_FILENO, "the daemon ended with status %d before it was ready\n", WEXITSTATUS(status));
-  }
-  _exit(EXIT_FAILURE);
-}
-
-/* daemonize() -> true | nil, message, errno
- * Goes on as a daemon: a child process in a session of its own, in the folder /. Only the child returns. The
- * parent waits until the child calls ready() or failed() or ends, and leaves with status 0 or 1. */
-static int l_daemonize(lua_State *L) {
-  if (report_fd >= 0) return luaL_error(L, "daemonize() was called already");
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return fail(L, errno, "making a pipe for the daemon failed");
-  fflush(NULL); /* or both processes would write what is buffered now */
-  pid_t child = fork();
-  if (child < 0) {
-    int code = errno;
-    close(ends[0]);
-    close(ends[1]);
-    return fail(L, code, "starting the daemon failed");
-  }
-  if (child > 0) {
-    close(ends[1]);
-    await_report(ends[0], child);
-  }
-  close(ends[0]);
-  report_fd = ends[1];
-  setsid();
-  umask(DAEMON_UMASK);
-  if (chdir("/") != 0) {
-    dprintf(report_fd, "changing to the folder / failed: %s", strerror(errno));
-    _exit(EXIT_FAILURE);
-  }
-  lua_pushboolean(L, true);
-  return 1;
-}
-
-static int report(lua_State *L, const char *text, size_t length) {
-  if (report_fd < 0) return fail(L, EPIPE, "reporting to the process that started the daemon failed");
-  bool written = write_all(report_fd, text, length < PIPE_BUF ? length : PIPE_BUF);
-  int code = errno;
-  close(report_fd);
-  report_fd = -1;
-  if (!written) return fail(L, code, "reporting to the process that started the daemon failed");
-  lua_pushboolean(L, true);
-  return 1;
-}
-
-/* ready(keep_stderr) -> true | nil, message, errno
- * The daemon has started: its standard streams become the null device (but not standard error if `keep_stderr`),
- * and its parent leaves with status 0. Fails if the parent is gone, that is, if the start was broken off: the
- * caller ends the daemon then. (SIGPIPE must be ignored.) */
-static int l_ready(lua_State *L) {
-  if (report_fd < 0) return luaL_error(L, "ready() is for a daemon that has not reported yet");
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return fail(L, errno, "opening /dev/null failed");
-  fflush(NULL);
-  dup2(null, STDIN_FILENO);
-  dup2(null, STDOUT_FILENO);
-  if (!lua_toboolean(L, 1)) dup2(null, STDERR_FILENO);
-  if (null > STDERR_FILENO) close(null);
-  return report(L, (const char[]){REPORT_READY}, 1);
-}
-
-/* failed(message) -> true | nil, message, errno
- * The daemon could not start: its parent writes the message (at most PIPE_BUF bytes) to standard error and leaves
- * with status 1. The caller ends the daemon. Fails if the parent is gone. */
-static int l_failed(lua_State *L) {
-  size_t length;
-  const char *message = luaL_checklstring(L, 1, &length);
-  if (length == 0) return luaL_argerror(L, 1, "an error message expected");
-  return report(L, message, length);
 }
 
 /* The user's entry; NULL after pushing nil, message, errno. */
@@ -175,9 +70,10 @@ static int l_check_user(lua_State *L) {
 static int l_set_user(lua_State *L) {
   const struct passwd *user = find_user(L, luaL_checkstring(L, 1));
   if (!user) return 3;
-  if (initgroups(user->pw_name, user->pw_gid) != 0) return fail(L, errno, "setting the groups of --user failed");
-  if (setgid(user->pw_gid) != 0) return fail(L, errno, "setting the group of --user failed");
-  if (setuid(user->pw_uid) != 0) return fail(L, errno, "setting the user of --user failed");
+  if (initgroups(user->pw_name, user->pw_gid) != 0)
+    return process_fail(L, errno, "setting the groups of --user failed");
+  if (setgid(user->pw_gid) != 0) return process_fail(L, errno, "setting the group of --user failed");
+  if (setuid(user->pw_uid) != 0) return process_fail(L, errno, "setting the user of --user failed");
   lua_pushboolean(L, true);
   return 1;
 }
@@ -214,7 +110,7 @@ static void push_limit(lua_State *L, rlim_t limit) {
  * Of the number of open file descriptors; a limit that is none is given as 2^31 - 1. */
 static int l_max_open_files(lua_State *L) {
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail(L, errno, "reading the limit of open files failed");
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return process_fail(L, errno, "reading the limit of open files failed");
   push_limit(L, limit.rlim_cur);
   push_limit(L, limit.rlim_max);
   return 2;
@@ -226,14 +122,14 @@ static int l_set_max_open_files(lua_State *L) {
   lua_Number wanted = luaL_checknumber(L, 1);
   luaL_argcheck(L, wanted >= 1 && wanted <= INT_MAX, 1, "1 ... 2147483647 expected");
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail(L, errno, "reading the limit of open files failed");
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return process_fail(L, errno, "reading the limit of open files failed");
   limit.rlim_cur = (rlim_t)wanted;
   if (limit.rlim_max < limit.rlim_cur) limit.rlim_max = limit.rlim_cur;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
     int code = errno;
     char what[64];
     snprintf(what, sizeof what, "setting fdlimit = %d failed", (int)wanted);
-    return fail(L, code, what);
+    return process_fail(L, code, what);
   }
   lua_pushboolean(L, true);
   return 1;
@@ -253,15 +149,15 @@ static int l_create_file(lua_State *L) {
   int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (contents ? O_TRUNC : O_APPEND), (mode_t)mode);
   if (fd < 0) {
     int code = errno;
-    return fail(L, code, lua_pushfstring(L, "open(%s) failed", path));
+    return process_fail(L, code, lua_pushfstring(L, "open(%s) failed", path));
   }
-  bool done = !contents || (fchmod(fd, (mode_t)mode) == 0 && write_all(fd, contents, length));
+  bool done = !contents || (fchmod(fd, (mode_t)mode) == 0 && process_write_all(fd, contents, length));
   int code = errno;
   if (close(fd) != 0 && done) {
     done = false;
     code = errno;
   }
-  if (!done) return fail(L, code, lua_pushfstring(L, "writing %s failed", path));
+  if (!done) return process_fail(L, code, lua_pushfstring(L, "writing %s failed", path));
   lua_pushboolean(L, true);
   return 1;
 }
@@ -269,7 +165,7 @@ static int l_create_file(lua_State *L) {
 /* current_folder() -> path | nil, message, errno */
 static int l_current_folder(lua_State *L) {
   char path[PATH_MAX];
-  if (!getcwd(path, sizeof path)) return fail(L, errno, "finding the current folder failed");
+  if (!getcwd(path, sizeof path)) return process_fail(L, errno, "finding the current folder failed");
   lua_pushstring(L, path);
   return 1;
 }
@@ -278,7 +174,7 @@ static int l_current_folder(lua_State *L) {
 static int l_program(lua_State *L) {
   char path[PATH_MAX];
   ssize_t length = readlink("/proc/self/exe", path, sizeof path);
-  if (length < 0) return fail(L, errno, "finding the program failed");
+  if (length < 0) return process_fail(L, errno, "finding the program failed");
   lua_pushlstring(L, path, (size_t)length);
   return 1;
 }
@@ -313,13 +209,10 @@ static const luaL_Reg functions[] = {
     {"check_user", l_check_user},
     {"create_file", l_create_file},
     {"current_folder", l_current_folder},
-    {"daemonize", l_daemonize},
-    {"failed", l_failed},
     {"hide_argument", l_hide_argument},
     {"id", l_id},
     {"max_open_files", l_max_open_files},
     {"program", l_program},
-    {"ready", l_ready},
     {"set_max_open_files", l_set_max_open_files},
     {"set_user", l_set_user},
     {NULL, NULL},
@@ -329,6 +222,8 @@ static const luaL_Reg functions[] = {
 __attribute__((visibility("default"))) int luaopen_proxy_process(lua_State *L) {
   lua_newtable(L);
   luaL_register(L, NULL, functions);
+  luaL_register(L, NULL, process_daemon_functions);
+  luaL_register(L, NULL, process_service_functions);
   lua_pushliteral(L, MYSQL_PROXY_VERSION); /* CMakeLists.txt states it, and gives it to this file only */
   lua_setfield(L, -2, "version");
   lua_pushliteral(L, MYSQL_PROXY_LUV_VERSION); /* luv itself cannot be asked */

@@ -187,6 +187,9 @@ function Program:finish_start()
       ok, err = process.ready(not self.log.path)
     end
   end
+  if ok and self.settings.keepalive then
+    process.worker_ready()
+  end
   if not ok then
     return self:fail(err)
   end
@@ -332,7 +335,14 @@ function main.run(argv)
     complain(err)
     return 1
   end
-  return serve(settings)
+  local status
+  if settings.keepalive then
+    status, err = require("mysql-proxy.keepalive").run(settings)
+  end
+  if err then
+    start_failed(settings, err)
+  end
+  return status or serve(settings)
 end
 
 return main

@@ -59,8 +59,8 @@ describe("--defaults-file", function()
 
   it("has options of every kind", function()
     write("proxy-backend-addresses = 10.0.0.1:3306 , 10.0.0.2", "daemon = true", "verbose-shutdown=1",
-      "max-open-files = 100", "proxy-connect-timeout = 0.25", "log-level=debug", "plugins = admin, proxy", "admin-password = a b",
-      "proxy-lua-script= x.lua")
+      "max-open-files = 100", "proxy-connect-timeout = 0.25", "log-level=debug", "plugins = admin, proxy",
+      "admin-password = a b", "proxy-lua-script= x.lua")
     local parsed = assert(parse())
     assert.same({ "10.0.0.1:3306", "10.0.0.2" }, parsed.proxy_backend_addresses)
     assert.is_true(parsed.daemon)
