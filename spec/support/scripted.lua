@@ -108,7 +108,8 @@ function Series:leave()
   self.clients = {}
   local errors = {}
   for line in self:log():gmatch("[^\n]+") do
-    if line:find("%(critical%) [^l]") or line:find("error in a callback", 1, true) then
+    local critical = line:find("%(critical%) [^l]") and not line:find(": slow hook: ", 1, true) -- the machine is busy
+    if critical or line:find("error in a callback", 1, true) then
       errors[#errors + 1] = line:gsub("^.-%(critical%) ", "")
     end
   end
