@@ -491,6 +491,29 @@ for _, server in ipairs(servers.all()) do
       end
     end)
 
+    it("an error before the login has its SQL state in the text, for clients that do not expect one yet", function()
+      local before = server.flavour == "mysql" and "(HY000): #07000" or "(07000): "
+      for script, text in pairs {
+        ["function connect_server() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = 'no' } return 2 end"]
+          = before .. "no\n",
+        ["function read_handshake() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = 'no' } return 2 end"]
+          = before .. "no\n",
+        ["function read_auth() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = 'no' } return 2 end"]
+          = "(07000): no\n",
+        ["syntax error"] = before .. "MySQL Proxy Lua script failed to load. Check the error log.\n",
+      } do
+        series:run(script)
+        local program, args = server:client()
+        for _, list in ipairs { server.clear_text, server:login(series.proxy.port), { "-e", "SELECT 1" } } do
+          for _, argument in ipairs(list) do
+            args[#args + 1] = argument
+          end
+        end
+        local _, _, errors = process.run(program, args)
+        assert.truthy(errors:find("ERROR 1105 " .. text, 1, true), errors)
+      end
+    end)
+
     it("a name that is no function's is logged, and otherwise as if it were not there", function()
       series:run [[
         connect_server, read_handshake, read_auth, read_auth_result, disconnect_client = "x", {}, 1, true, io.stdout

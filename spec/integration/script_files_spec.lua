@@ -3,7 +3,6 @@
 local uv = require "luv"
 
 local process = require "spec.support.process"
-local proto = require "mysql.proto"
 local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
 local scripted = require "spec.support.scripted"
@@ -293,10 +292,3 @@ for _, server in ipairs(servers.all()) do
     end)
   end)
 end
-
-describe("an error before the login", function()
-  it("has an SQL state, which clients of old show as a part of the text", function()
-    local err = proto.from_err_packet("\255\81\4#07000" .. LOAD_FAILED)
-    assert.same({ 1105, "07000", LOAD_FAILED }, { err.errcode, err.sqlstate, err.errmsg })
-  end)
-end)
