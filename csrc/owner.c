@@ -7,15 +7,11 @@
 enum { SLOW_MS = 1000 };
 
 static const char *const names[OWNER_METHODS] = {
-    [ON_CONNECTION] = "on_connection",
-    [ON_CONNECT] = "on_connect",
-    [ON_PACKET] = "on_packet",
-    [ON_END] = "on_end",
-    [ON_TIMEOUT] = "on_timeout",
-    [ON_COMMAND] = "on_command",
-    [ON_ANSWER] = "on_answer",
-    [ON_RELAY_END] = "on_relay_end",
-    [ON_LOCAL_INFILE] = "on_local_infile",
+    [ON_CONNECTION] = "on_connection", [ON_CONNECT] = "on_connect",
+    [ON_PACKET] = "on_packet",         [ON_END] = "on_end",
+    [ON_TIMEOUT] = "on_timeout",       [ON_DRAIN] = "on_drain",
+    [ON_COMMAND] = "on_command",       [ON_ANSWER] = "on_answer",
+    [ON_RELAY_END] = "on_relay_end",   [ON_LOCAL_INFILE] = "on_local_infile",
 };
 
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */

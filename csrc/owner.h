@@ -16,6 +16,7 @@ enum owner_method {
   ON_PACKET,
   ON_END,
   ON_TIMEOUT,
+  ON_DRAIN,
   ON_COMMAND,
   ON_ANSWER,
   ON_LOCAL_INFILE,

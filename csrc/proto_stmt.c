@@ -58,6 +58,20 @@ static int from_stmt_prepare_ok_packet(lua_State *L) {
   return 1;
 }
 
+/* The same keys; the warnings are none. */
+static int to_stmt_prepare_ok_packet(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  add_uint(&b, 0, 1);
+  add_uint(&b, get_number(L, "stmt_id", 0), 4);
+  add_uint(&b, get_number(L, "num_columns", 0), 2);
+  add_uint(&b, get_number(L, "num_params", 0), 2);
+  add_zeros(&b, 3);
+  luaL_pushresult(&b);
+  return 1;
+}
+
 /* --- values ------------------------------------------------------------------------------------------------- */
 
 static void push_integer(lua_State *L, struct cursor *c, unsigned size, bool is_unsigned) {
@@ -160,12 +174,12 @@ static uint64_t read_execute_header(struct cursor *c) {
   return cursor_uint(c, 4);
 }
 
-/* The types, and after them the values. All of `params` get an entry in the array at "params", what is behind them
- * (query attributes) in "query_attributes". */
+/* The types, and after them the values; or the values alone, of known types. All of `params` get an entry in the array
+ * at "params", what is behind them (query attributes) in "query_attributes". */
 static void read_params(lua_State *L, struct cursor *c, const uint8_t *nulls, unsigned params, unsigned count,
-                        bool named) {
-  struct cursor types = *c;
-  for (unsigned i = 0; i < count; i++) {
+                        bool named, const struct cursor *known) {
+  struct cursor types = known ? *known : *c;
+  for (unsigned i = 0; i < count && !known; i++) {
     cursor_uint(c, 2);
     if (named) cursor_bytes(c, cursor_lenenc(c));
   }
@@ -192,15 +206,19 @@ static void read_params(lua_State *L, struct cursor *c, const uint8_t *nulls, un
   lua_setfield(L, -2, count > params ? "query_attributes" : "params");
 }
 
-/* from_stmt_execute_packet(payload, num_params): stmt_id, flags, iteration_count, new_params_bound (boolean) and, if
- * the types are in the packet, which they need not be from the second time on, params: an array of { type, value },
- * where the value is absent for NULL. Query attributes are in an array query_attributes, of { type, name, value }. A
- * parameter that was sent by COM_STMT_SEND_LONG_DATA has no value in the packet, which nothing in it tells: the packet
- * is then taken for malformed or its values are wrong. */
+/* from_stmt_execute_packet(payload, num_params [, types]): stmt_id, flags, iteration_count, new_params_bound (boolean)
+ * and, if the types are in the packet, params: an array of { type, value }, where the value is absent for NULL. The
+ * types need not be there from the second time on: they are the second result, a string to be given then. Query
+ * attributes are in an array query_attributes, of { type, name, value }. A parameter that was sent by
+ * COM_STMT_SEND_LONG_DATA has no value in the packet, which nothing in it tells: the packet is then taken for malformed
+ * or its values are wrong. */
 static int from_stmt_execute_packet(lua_State *L) {
   struct cursor c = check_payload(L);
   lua_Integer params = luaL_checkinteger(L, 2);
   luaL_argcheck(L, params >= 0 && params <= MAX_PARAMS, 2, "a statement has from 0 to 65535 parameters");
+  size_t length = 0;
+  const char *types = luaL_optlstring(L, 3, NULL, &length);
+  struct cursor known = cursor_over(types ? types : "", length);
   uint64_t id = read_execute_header(&c);
   uint64_t flags = cursor_uint(&c, 1);
   uint64_t iterations = cursor_uint(&c, 4);
@@ -219,8 +237,15 @@ static int from_stmt_execute_packet(lua_State *L) {
   set_number(L, "iteration_count", (double)iterations);
   lua_pushboolean(L, bound);
   lua_setfield(L, -2, "new_params_bound");
-  if (bound) read_params(L, &c, nulls, (unsigned)params, (unsigned)count, named);
-  return c.failed ? malformed(L, "stmt_execute") : 1;
+  const uint8_t *begin = c.at;
+  if (bound)
+    read_params(L, &c, nulls, (unsigned)params, (unsigned)count, named, NULL);
+  else if (types && count > 0 && !named && length == 2 * count)
+    read_params(L, &c, nulls, (unsigned)params, (unsigned)count, false, &known);
+  if (c.failed) return malformed(L, "stmt_execute");
+  if (!bound || named) return 1;
+  lua_pushlstring(L, (const char *)begin, 2 * (size_t)count);
+  return 2;
 }
 
 /* Returns the number. */
@@ -228,6 +253,16 @@ static int stmt_id_from_stmt_execute_packet(lua_State *L) {
   struct cursor c = check_payload(L);
   uint64_t id = read_execute_header(&c);
   if (c.failed) return malformed(L, "stmt_execute");
+  lua_pushnumber(L, (double)id);
+  return 1;
+}
+
+/* stmt_id_from_stmt_packet(payload): the number that COM_STMT_SEND_LONG_DATA, _RESET or any other of them is about. */
+static int stmt_id_from_stmt_packet(lua_State *L) {
+  struct cursor c = check_payload(L);
+  cursor_uint(&c, 1);
+  uint64_t id = cursor_uint(&c, 4);
+  if (c.failed) return malformed(L, "stmt");
   lua_pushnumber(L, (double)id);
   return 1;
 }
@@ -245,6 +280,8 @@ static int from_stmt_close_packet(lua_State *L) {
 
 const luaL_Reg proto_stmt_functions[] = {{"from_stmt_prepare_packet", from_stmt_prepare_packet},
                                          {"from_stmt_prepare_ok_packet", from_stmt_prepare_ok_packet},
+                                         {"to_stmt_prepare_ok_packet", to_stmt_prepare_ok_packet},
+                                         {"stmt_id_from_stmt_packet", stmt_id_from_stmt_packet},
                                          {"from_stmt_execute_packet", from_stmt_execute_packet},
                                          {"stmt_id_from_stmt_execute_packet", stmt_id_from_stmt_execute_packet},
                                          {"from_stmt_close_packet", from_stmt_close_packet},

@@ -2,8 +2,11 @@
  *
  * to_packets(resultset, capabilities, sequence): the packets of a result set, the sequence number that follows, and an
  * array of warnings. resultset: { fields = {{ name =, type = }, ...}, rows = {{ cell, ... }, ...}, charset = } is
- * encoded for a client with these capabilities. frame(payloads, sequence): packets of these payloads, and the sequence
- * number that follows. renumber(packets, sequence): the same packets, numbered from there, and the same.
+ * encoded for a client with these capabilities; with binary = true, as the answer to COM_STMT_EXECUTE.
+ * to_definitions({ fields =, charset =, defaults = }, capabilities, sequence): the packets of the column definitions
+ * alone, with defaults = true as the answer to COM_FIELD_LIST. frame(payloads, sequence): packets of these payloads,
+ * and the sequence number that follows. renumber(packets, sequence): the same packets, numbered from there, and the
+ * same.
  *
  * What has a wrong shape raises an error that names its place in proxy.response, where scripts put it.
  * Source: "Text Protocol" and "Column Definition Packet" of the MySQL and MariaDB documentation. */
@@ -13,6 +16,7 @@
 
 #define OUTPUT_TYPE "mysql.resultset.output"
 
+enum { MYSQL_TYPE_LONG = 3, MYSQL_TYPE_DOUBLE = 5, MYSQL_TYPE_LONGLONG = 8 };
 enum { MYSQL_TYPE_STRING = 254, CHARSET_LATIN1 = 8, FLAG_PRI_KEY = 2, COLUMN_LENGTH = 32 };
 enum { SERVER_STATUS_AUTOCOMMIT = 2 };
 enum { FIXED_LENGTH = 12 }; /* of what stands behind the names in a column definition */
@@ -154,9 +158,9 @@ static uint8_t field_type(lua_State *L, int warnings, int number) {
   return (uint8_t)type;
 }
 
-/* "Protocol::ColumnDefinition41" of the field on top of the stack. */
+/* "Protocol::ColumnDefinition41" of the field on top of the stack; for COM_FIELD_LIST with a default, which is NULL. */
 static void add_definition(lua_State *L, struct output *o, uint64_t capabilities, uint16_t charset, int warnings,
-                           int number) {
+                           int number, bool defaults) {
   begin_packet(L, o);
   add_string(L, o, "def", 3);
   add_uint(L, o, 0, 3); /* db, table, org_table */
@@ -170,6 +174,7 @@ static void add_definition(lua_State *L, struct output *o, uint64_t capabilities
   add_uint(L, o, FLAG_PRI_KEY, 2);
   add_uint(L, o, 0, 1); /* decimals */
   add_uint(L, o, 0, 2);
+  if (defaults) add_uint(L, o, 0xfb, 1);
   end_packet(L, o);
 }
 
@@ -190,6 +195,13 @@ static void add_ok_as_eof(lua_State *L, struct output *o) {
   end_packet(L, o);
 }
 
+static void add_end(lua_State *L, struct output *o, uint64_t capabilities) {
+  if (capabilities & CLIENT_DEPRECATE_EOF)
+    add_ok_as_eof(L, o);
+  else
+    add_eof(L, o);
+}
+
 /* How many elements the array of fields has; each is a table. */
 static int count_fields(lua_State *L, int fields) {
   for (int count = 0;; count++) {
@@ -203,6 +215,16 @@ static int count_fields(lua_State *L, int fields) {
   }
 }
 
+static void add_definitions(lua_State *L, struct output *o, uint64_t capabilities, uint16_t charset, int warnings,
+                            int fields, int count, bool defaults) {
+  for (int number = 1; number <= count; number++) {
+    get_index(L, fields, number);
+    if (!lua_istable(L, -1)) wrong_element(L, "resultset.fields", number, "table"); /* a metatable may say so */
+    add_definition(L, o, capabilities, charset, warnings, number, defaults);
+    lua_pop(L, 1);
+  }
+}
+
 static void add_columns(lua_State *L, struct output *o, uint64_t capabilities, uint16_t charset, int warnings,
                         int fields, int count) {
   begin_packet(L, o);
@@ -210,12 +232,7 @@ static void add_columns(lua_State *L, struct output *o, uint64_t capabilities, u
   if (capabilities & (CLIENT_OPTIONAL_RESULTSET_METADATA | MARIADB_CLIENT_CACHE_METADATA))
     add_uint(L, o, 1, 1); /* definitions follow */
   end_packet(L, o);
-  for (int number = 1; number <= count; number++) {
-    get_index(L, fields, number);
-    if (!lua_istable(L, -1)) wrong_element(L, "resultset.fields", number, "table"); /* a metatable may say so */
-    add_definition(L, o, capabilities, charset, warnings, number);
-    lua_pop(L, 1);
-  }
+  add_definitions(L, o, capabilities, charset, warnings, fields, count, false);
 }
 
 /* The row on top of the stack, for as many cells as there are fields. */
@@ -234,12 +251,63 @@ static void add_row(lua_State *L, struct output *o, int row, int cells) {
   end_packet(L, o);
 }
 
-static void add_rows(lua_State *L, struct output *o, int rows, int cells) {
+/* The type of fields[number]. */
+static uint8_t binary_type(lua_State *L, int fields, int number) {
+  get_index(L, fields, number);
+  lua_getfield(L, -1, "type");
+  uint8_t type = (uint8_t)lua_tointeger(L, -1);
+  lua_pop(L, 2);
+  return type;
+}
+
+/* "Binary Protocol Value" of the cell on top of the stack. */
+static void add_binary_cell(lua_State *L, struct output *o, uint8_t type) {
+  lua_Number number = lua_tonumber(L, -1);
+  uint64_t bits;
+  size_t length;
+  const char *text;
+  switch (type) {
+  case MYSQL_TYPE_LONG:
+  case MYSQL_TYPE_LONGLONG:
+    if (!(number > -9.2e18 && number < 9.2e18)) number = 0;
+    add_uint(L, o, (uint64_t)(int64_t)number, type == MYSQL_TYPE_LONG ? 4 : 8);
+    return;
+  case MYSQL_TYPE_DOUBLE:
+    memcpy(&bits, &number, sizeof bits);
+    add_uint(L, o, bits, 8);
+    return;
+  default: text = lua_tolstring(L, -1, &length); add_string(L, o, text, length);
+  }
+}
+
+/* "Binary Protocol Resultset Row" of the row on top of the stack. */
+static void add_binary_row(lua_State *L, struct output *o, int row, int cells, int fields) {
+  size_t bitmap = ((size_t)cells + 7 + 2) / 8; /* its first two bits are not used */
+  begin_packet(L, o);
+  add_uint(L, o, 0, 1);
+  size_t nulls = o->length;
+  memset(reserve(L, o, bitmap), 0, bitmap);
+  o->length += bitmap;
+  for (int i = 1; i <= cells; i++) {
+    get_index(L, row, i);
+    if (lua_isstring(L, -1))
+      add_binary_cell(L, o, binary_type(L, fields, i));
+    else
+      o->data[nulls + ((size_t)i + 1) / 8] |= (uint8_t)(1 << ((i + 1) % 8));
+    lua_pop(L, 1);
+  }
+  end_packet(L, o);
+}
+
+static void add_rows(lua_State *L, struct output *o, int rows, int cells, int binary_fields) {
   for (int number = 1;; number++) {
     get_index(L, rows, number);
     if (lua_isnil(L, -1)) break;
     if (!lua_istable(L, -1)) wrong_element(L, "resultset.rows", number, "table");
-    add_row(L, o, lua_gettop(L), cells);
+    if (binary_fields)
+      add_binary_row(L, o, lua_gettop(L), cells, binary_fields);
+    else
+      add_row(L, o, lua_gettop(L), cells);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -251,6 +319,13 @@ static uint16_t get_charset(lua_State *L) {
   if (!(charset >= 1 && charset <= 0xffff)) wrong_type(L, "resultset.charset", "number from 1 to 65535", -1);
   lua_pop(L, 1);
   return (uint16_t)charset;
+}
+
+static bool get_flag(lua_State *L, const char *key) {
+  lua_getfield(L, 1, key);
+  bool flag = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return flag;
 }
 
 static int push_packets(lua_State *L, struct output *o) {
@@ -281,14 +356,27 @@ static int to_packets(lua_State *L) {
   }
   add_columns(L, o, capabilities, get_charset(L), WARNINGS, FIELDS, cells);
   if (eof) add_eof(L, o);
-  add_rows(L, o, ROWS, cells);
-  if (eof)
-    add_eof(L, o);
-  else
-    add_ok_as_eof(L, o);
+  add_rows(L, o, ROWS, cells, get_flag(L, "binary") ? FIELDS : 0);
+  add_end(L, o, capabilities);
   push_packets(L, o);
   lua_pushvalue(L, WARNINGS);
   return 3;
+}
+
+static int to_definitions(lua_State *L) {
+  enum { FIELDS = 4, WARNINGS };
+  uint64_t capabilities = resultset_check_capabilities(L, 2);
+  uint8_t sequence = (uint8_t)luaL_checkinteger(L, 3);
+  lua_settop(L, 3);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, "fields");
+  luaL_checktype(L, FIELDS, LUA_TTABLE);
+  lua_newtable(L);
+  struct output *o = push_output(L, sequence);
+  bool defaults = get_flag(L, "defaults");
+  add_definitions(L, o, capabilities, get_charset(L), WARNINGS, FIELDS, count_fields(L, FIELDS), defaults);
+  if (defaults || !(capabilities & CLIENT_DEPRECATE_EOF)) add_end(L, o, capabilities);
+  return push_packets(L, o);
 }
 
 /* --- packets made by hand or by a server ------------------------------------------------------------------- */
@@ -345,8 +433,11 @@ static int renumber(lua_State *L) {
 }
 
 void resultset_writer_open(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"to_packets", to_packets}, {"frame", frame}, {"renumber", renumber}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"to_packets", to_packets},
+                                       {"to_definitions", to_definitions},
+                                       {"frame", frame},
+                                       {"renumber", renumber},
+                                       {NULL, NULL}};
   luaL_newmetatable(L, OUTPUT_TYPE);
   lua_pushcfunction(L, free_output);
   lua_setfield(L, -2, "__gc");

@@ -309,6 +309,10 @@ static void on_written(uv_write_t *request, int status) {
     relay_drained(s->relay, s);
   else if (s->queued == 0 && s->finishing)
     stream_set_timeout(s, FINISH_TIMEOUT_MS);
+  else if (s->queued == 0 && s->tell_drained) {
+    s->tell_drained = false;
+    stream_tell_owner(s, ON_DRAIN, 0);
+  }
 }
 
 bool stream_write(struct stream *s, const uint8_t *data, size_t length) {

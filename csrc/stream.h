@@ -53,9 +53,10 @@ struct stream {
   size_t packet_limit; /* packet mode: the longest payload allowed */
   uint8_t open_handles;
   bool reading;
-  bool packets;    /* packet mode */
-  bool delivering; /* its owner is being told of packets */
-  bool finishing;  /* closes once the queue is empty */
+  bool packets;      /* packet mode */
+  bool delivering;   /* its owner is being told of packets */
+  bool finishing;    /* closes once the queue is empty */
+  bool tell_drained; /* its owner waits for on_drain */
   bool closed;
 };
 

@@ -7,6 +7,7 @@
  *   owner:on_packet(stream, payload, sequence)   a whole packet, in packet mode
  *   owner:on_end(stream, message, code)          the peer has closed (message nil) or failed; the stream is closed
  *   owner:on_timeout(stream)                     nothing moved for as long as timeout() said
+ *   owner:on_drain(stream)                       all has been written that drained() said was waiting
  * An error in one of them goes to the function given to on_error(), and the loop goes on. */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -260,6 +261,21 @@ static int write_bytes(lua_State *L) {
   return push_status(L, stream_write(s, (const uint8_t *)data, length));
 }
 
+/* stream:drained(): whether the kernel has taken all that was written; if not, the owner gets on_drain when it has. */
+static int drained(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  s->tell_drained = !s->closed && s->queued > 0;
+  lua_pushboolean(L, !s->tell_drained);
+  return 1;
+}
+
+/* stream:idle(): seconds since the last byte came or went (packet mode: the last packet came). */
+static int idle(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  lua_pushnumber(L, (lua_Number)(uv_now(s->shared->loop) - s->active_at) / 1000);
+  return 1;
+}
+
 /* stream:finish(): closes when everything has been written. The owner hears no more of it. */
 static int finish(lua_State *L) {
   stream_finish(stream_check(L, 1));
@@ -401,6 +417,8 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                      {"hold_packets", hold_packets},
                                      {"send", send_packet},
                                      {"write", write_bytes},
+                                     {"drained", drained},
+                                     {"idle", idle},
                                      {"finish", finish},
                                      {"close", close_now},
                                      {"timeout", timeout},

@@ -19,6 +19,9 @@ local RESOLVED_SECONDS = 10 -- how long a resolved host name is good
 ---@field type integer READ_WRITE or READ_ONLY
 ---@field state integer UNKNOWN, UP or DOWN
 ---@field connected_clients integer
+---@field order "down"|"draining"|nil what an operator has told it: no new sessions
+---@field deleted boolean|nil it leaves with its last session
+---@field gone boolean|nil it has left, and its index is free
 local Backend = {}
 Backend.__index = Backend
 
@@ -32,6 +35,25 @@ function M.new(log)
   return setmetatable({ log = log, last = 0 }, Backends)
 end
 
+-- Whether two addresses are written for the same place. (Names are not looked up for this.)
+local function same_place(a, b)
+  local function host(parsed)
+    local name = parsed.host and parsed.host:lower()
+    return name == "localhost" and "127.0.0.1" or name
+  end
+  return a.path == b.path and a.port == b.port and host(a) == host(b)
+end
+
+-- An index stays a server's as long as it is there, as scripts keep it; that of one that has left is free for the next.
+function Backends:free_index()
+  for index, backend in ipairs(self) do
+    if backend.gone then
+      return index
+    end
+  end
+  return #self + 1
+end
+
 --- Adds a server.
 ---@param text string host:port, [v6]:port or a socket's path
 ---@param type integer
@@ -41,19 +63,44 @@ function Backends:add(text, type)
   if not parsed then
     return nil, message
   end
+  for _, known in ipairs(self) do
+    if not known.gone and same_place(known.parsed, parsed) then
+      return nil, ("backend %s is already known!"):format(text)
+    end
+  end
   local backend = setmetatable({
     address = text,
     parsed = parsed,
     type = type,
     state = M.UNKNOWN,
     connected_clients = 0,
-    index = #self + 1,
+    index = self:free_index(),
     pool = pool.new(),
     read_only_pool = pool.new(), -- of the read-only port's sessions
+    list = self,
   }, Backend)
   self[backend.index] = backend
   self.log:message(("added %s backend: %s"):format(type == M.READ_ONLY and "read-only" or "read/write", text))
   return backend
+end
+
+--- Takes a server out: at once, or when its last session has ended. Until then it is as one that drains.
+---@param backend Backend
+function Backends:remove(backend)
+  backend.deleted = true
+  backend:obey("draining")
+  self:forget_deleted(backend)
+end
+
+function Backends:forget_deleted(backend)
+  if not backend.deleted or backend.connected_clients > 0 then
+    return
+  end
+  self.log:message(("removed backend: %s"):format(backend.address))
+  backend.gone = true
+  while #self > 0 and self[#self].gone do
+    self[#self] = nil
+  end
 end
 
 function Backends:wake_up()
@@ -73,14 +120,16 @@ end
 ---@return Backend|nil nil also for a choice that is no server
 function Backends:choose(type, chosen)
   self:wake_up()
-  if chosen and (not self[chosen] or self[chosen].state ~= M.DOWN) then
+  if chosen and (not self[chosen] or self[chosen]:takes_sessions()) then
     return self[chosen]
+  elseif type == M.READ_ONLY and not self:has(type) then
+    type = M.READ_WRITE -- readers are served by these then
   end
   local best, best_index
   for step = 1, #self do
     local index = (self.last + step - 1) % #self + 1
     local backend = self[index]
-    if backend.type == type and backend.state ~= M.DOWN then
+    if backend.type == type and backend:takes_sessions() then
       if not best or backend.connected_clients < best.connected_clients then
         best, best_index = backend, index
       end
@@ -96,11 +145,39 @@ end
 ---@return boolean
 function Backends:has(type)
   for _, backend in ipairs(self) do
-    if backend.type == type then
+    if backend.type == type and not backend.deleted then
       return true
     end
   end
   return false
+end
+
+--- Whether a new session may have it.
+function Backend:takes_sessions()
+  return self.state ~= M.DOWN and not self.order
+end
+
+--- What an operator wants: it stands, whatever the server does or a script says.
+---@param order "up"|"down"|"draining"
+function Backend:obey(order)
+  if order == "up" then
+    self.order, self.deleted = nil, nil
+    return self:mark_up()
+  end
+  self.order = order
+  self.pool:close()
+  self.read_only_pool:close()
+end
+
+--- A session has ended, or gone to another server.
+function Backend:lose_client()
+  self.connected_clients = self.connected_clients - 1
+  self.list:forget_deleted(self)
+end
+
+--- As scripts see it: one that takes no sessions is down.
+function Backend:state_for_scripts()
+  return self.order and M.DOWN or self.state
 end
 
 --- A script's own opinion.
@@ -110,12 +187,14 @@ function Backend:set_state(state)
 end
 
 function Backend:mark_up()
-  self.state = M.UP
+  self.state, self.down_since = M.UP, nil
 end
 
-function Backend:mark_down()
+---@param reason string
+function Backend:mark_down(reason)
   self.state = M.DOWN
   self.down_since = uv.now()
+  self.last_error, self.last_error_at = reason, os.time()
 end
 
 --- Where to connect to.

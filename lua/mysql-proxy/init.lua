@@ -15,10 +15,12 @@ local uv = require "luv"
 local address = require "mysql-proxy.address"
 local backends = require "mysql-proxy.backends"
 local logs = require "mysql-proxy.log"
+local recent_errors = require "mysql-proxy.recent_errors"
 local read_only_port = require "mysql-proxy.read_only_port"
 local session = require "mysql-proxy.session"
 
 local BACKLOG = 1024
+local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 = false }
 
 ---@class ProxyOptions
 ---@field proxy_address? string[] where clients connect; default 127.0.0.1:4040
@@ -41,6 +43,12 @@ local BACKLOG = 1024
 ---  MySQL's max_allowed_packet
 ---@field proxy_answer_limit? integer bytes that an answer may have which a script wants to see; default 64 MiB
 ---@field max_connections? integer clients at once, 0 for any number; default 10000
+---@field admin_address? string[] where operators connect; default none
+---@field admin_address_given? boolean false: if that address is in use the proxy does without
+---@field admin_username? string who may; without it anybody, but on loopback or a unix socket only
+---@field admin_password? string
+---@field admin_lua_script? string a script whose read_query answers operators, instead of the built-in tables
+---@field plugins? table<string, boolean> without "admin" there is no admin interface, whatever its address
 ---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
 
 ---@class Proxy
@@ -77,10 +85,13 @@ function M.new(options)
       command_limit = default(options.command_limit, 64 * 1024 * 1024),
       answer_limit = default(options.proxy_answer_limit, 64 * 1024 * 1024),
     },
-    lua_script = options.proxy_lua_script,
     base_directory = options.basedir,
+    options = options,
+    profiling = not options.proxy_skip_profiling,
+    recent_errors = recent_errors.new(),
+    started_at = os.time(),
+    totals = { commands = 0, from_clients = 0, from_servers = 0, connections = 0, most_sessions = 0 }, -- of those ended
     lua_config_folder = options.proxy_lua_config_folder,
-    scripting = options.proxy_lua_script and require("mysql-proxy.scripting"),
     hook_timeout = default(options.proxy_hook_timeout, 60),
     fix_bug_25371 = options.proxy_fix_bug_25371,
     pool_no_change_user = options.proxy_pool_no_change_user,
@@ -89,6 +100,7 @@ function M.new(options)
     listeners = {},
     ports = {},
   }, Proxy)
+  self:use_script(options.proxy_lua_script)
   stream.on_error(function(trace)
     self.log:critical("error in a callback", trace)
   end)
@@ -111,7 +123,6 @@ function M.new(options)
     end
   end
 
-  local readers = self.backends:has(backends.READ_ONLY) and backends.READ_ONLY or backends.READ_WRITE
   local ok, message = self:add_ports(options.proxy_address or { "127.0.0.1:4040" }, {
     kind = "proxy", required = true, backend_type = backends.READ_WRITE,
   })
@@ -119,14 +130,26 @@ function M.new(options)
     ok, message = self:add_ports(options.proxy_read_only_address or {}, {
       kind = "read-only proxy",
       required = options.proxy_read_only_address_given ~= false,
-      backend_type = readers,
+      backend_type = backends.READ_ONLY,
       hooks = read_only_port,
     })
+  end
+  local with_admin = not options.plugins or options.plugins.admin
+  if ok and with_admin and #(options.admin_address or {}) > 0 then
+    self.admin, message = require("mysql-proxy.admin").new(self, options)
+    ok = self.admin
   end
   if not ok then
     return nil, message
   end
   return self
+end
+
+--- From now on new sessions have this script.
+---@param path string|nil nil: none
+function Proxy:use_script(path)
+  self.lua_script = path
+  self.scripting = self.scripting or path and require("mysql-proxy.scripting")
 end
 
 function Proxy:add_ports(texts, template)
@@ -143,6 +166,8 @@ function Proxy:add_ports(texts, template)
       required = template.required,
       backend_type = template.backend_type,
       hooks = template.hooks,
+      accept = template.accept,
+      check = template.check,
     }, Port)
   end
   return true
@@ -177,11 +202,22 @@ function Port:listen(callback)
       return callback(nil, ("cannot resolve %s: %s"):format(self.address, failure))
     end
     for _, place in ipairs(places) do
+      local allowed, problem = true, nil
+      if self.check then
+        allowed, problem = self.check(self.address, place)
+      end
+      if not allowed then
+        self.required = true -- not to be overlooked
+        return callback(nil, problem)
+      end
+    end
+    for _, place in ipairs(places) do
       local listener, message, code = stream.listen(self, place.path or place.ip, place.port, BACKLOG)
       if not listener then
         local reason = code == "EADDRINUSE" and "Address already in use (98)" or message
         return callback(nil, ("bind(%s) failed: %s"):format(self.address, reason))
       end
+      self.listening = true
       table.insert(self.proxy.listeners, listener)
       self.proxy.log:message(("%s listening on port %s"):format(self.kind, (listener:address("local"))))
     end
@@ -193,15 +229,21 @@ function Port:on_connection(_, client, last)
   local proxy = self.proxy
   if last then
     proxy.log:critical("refused a client: no file descriptor is left (--max-open-files)")
-    client:send(proto.to_err_packet({ errcode = 1040, errmsg = "Too many connections", protocol_41 = false }), 0)
+    client:send(proto.to_err_packet(TOO_MANY), 0)
     return client:close()
+  elseif self.accept then
+    return self.accept(client)
   end
   if proxy.max_connections > 0 and proxy.session_count >= proxy.max_connections then
     proxy.log:warning(("refused a client: max-connections is %d"):format(proxy.max_connections))
-    client:send(proto.to_err_packet({ errcode = 1040, errmsg = "Too many connections", protocol_41 = false }), 0)
+    proxy.recent_errors:add({ client_name = client:address("peer") }, TOO_MANY)
+    client:send(proto.to_err_packet(TOO_MANY), 0)
     return client:finish()
   end
+  local totals = proxy.totals
   proxy.session_count = proxy.session_count + 1
+  totals.connections = totals.connections + 1
+  totals.most_sessions = math.max(totals.most_sessions, proxy.session_count)
   local new = session.new(proxy, self, client)
   if new.state ~= "close" then
     proxy.sessions[new] = true
@@ -211,6 +253,12 @@ end
 function Proxy:session_ended(ended)
   self.sessions[ended] = nil
   self.session_count = self.session_count - 1
+  if ended.relay then
+    local totals = self.totals
+    local commands, from_client, from_server = ended.relay:counters()
+    totals.commands = totals.commands + commands
+    totals.from_clients, totals.from_servers = totals.from_clients + from_client, totals.from_servers + from_server
+  end
   if self.session_count == 0 and self.on_idle then
     self.on_idle()
   end
@@ -241,6 +289,9 @@ function Proxy:shutdown(seconds, callback)
   for open in pairs(self.sessions) do
     open:close_when_idle()
   end
+  if self.admin then
+    self.admin:close()
+  end
   if self.session_count == 0 and self.on_idle then
     self.on_idle()
   end
@@ -251,6 +302,9 @@ function Proxy:close()
   self:stop_listening()
   for open in pairs(self.sessions) do
     open:close("the proxy closes")
+  end
+  if self.admin then
+    self.admin:close()
   end
 end
 

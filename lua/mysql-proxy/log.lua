@@ -132,6 +132,15 @@ function Log:reopen()
   return true
 end
 
+--- Changes the least important level that is written.
+---@param level string one of log.LEVELS
+function Log:set_level(level)
+  self.level = level
+  for _, name in ipairs(LEVELS) do
+    self[name] = self:enabled(name) and writers[name] or ignore
+  end
+end
+
 --- Whether a level of this name exists.
 function log.is_level(name)
   return RANK[name] ~= nil
@@ -181,10 +190,8 @@ function log.new(settings)
   if not RANK[level] then
     error(("bad log level '%s' (one of %s expected)"):format(tostring(level), table.concat(LEVELS, ", ")), 2)
   end
-  local self = setmetatable({ level = level, path = settings.file, repeats = 0 }, Log)
-  for _, name in ipairs(LEVELS) do
-    self[name] = self:enabled(name) and writers[name] or ignore
-  end
+  local self = setmetatable({ path = settings.file, repeats = 0 }, Log)
+  self:set_level(level)
   if not settings.file then
     self.file = io.stderr
     return self

@@ -152,7 +152,7 @@ function Program:drop_privileges()
   local files = {}
   files[#files + 1] = self.log.path
   files[#files + 1] = settings.pid_file
-  for _, list in ipairs({ settings.proxy_address, settings.proxy_read_only_address }) do
+  for _, list in ipairs({ settings.proxy_address, settings.proxy_read_only_address, settings.admin_address }) do
     for _, listener in ipairs(list) do
       if listener:sub(1, 1) == "/" then
         files[#files + 1] = listener
@@ -325,6 +325,7 @@ function main.run(argv)
     io.stdout:write(text)
     return 0
   end
+  settings.proxy_lua_script_name = settings.proxy_lua_script -- as the admin interface shows it
   paths.resolve(settings)
   if settings.check_config then
     return check_config(settings)

@@ -69,6 +69,16 @@ function Pool:add(server)
   server.stream:read_packets(65535)
 end
 
+--- Closes all: nobody is to have this backend any more.
+function Pool:close()
+  for _, list in pairs(self.lists) do
+    for _, server in ipairs(list) do
+      server.stream:close()
+    end
+  end
+  self.users, self.lists = {}, {}
+end
+
 -- Somebody has logged in, and no other login is under way.
 local function usable(session, server)
   local logging_in = session.state == "read_auth_result"
@@ -92,10 +102,9 @@ function M.release(session)
   if session.relay then
     open = session.relay:detach() ~= nil
   end
-  session.server = nil
-  session.backend.connected_clients = session.backend.connected_clients - 1
-  session.backend = nil
-  if not open or not usable(session, server) then
+  session.server, session.backend = nil, nil
+  server.backend:lose_client()
+  if not open or server.backend.order or not usable(session, server) then
     return server.stream:close()
   end
   if not server.capabilities then -- the next who logs in changes nothing of that

@@ -45,9 +45,10 @@ function M.refusal(payload)
 end
 
 --- COM_CHANGE_USER and COM_RESET_CONNECTION make the session one that may write again: it is told anew.
-function M.read_query(_, relay, payload)
+function M.read_query(session, relay, payload)
   local refused = M.refusal(payload)
   if refused then
+    session.proxy.recent_errors:add(session, BARRED)
     return relay:reply(refused)
   end
   local command = payload:byte()

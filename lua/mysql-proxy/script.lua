@@ -11,6 +11,7 @@ M.EXECUTE_FAILED = "MySQL Proxy Lua script failed to execute. Check the error lo
 -- path -> { version, code, chunk }. A chunk has one environment: while one runs, which may wait, others get their own.
 local compiled = {}
 local handed_out = setmetatable({}, { __mode = "k" }) -- chunk -> what it is of
+local statuses = {} -- path -> what the admin interface shows of it
 
 local function version_of(stat)
   return ("%d.%d %d %d"):format(stat.mtime.sec, stat.mtime.nsec, stat.size, stat.ino)
@@ -52,12 +53,16 @@ function M.release(chunk)
   known.chunk, handed_out[chunk] = setfenv(chunk, _G), nil -- the environment is of no more use
 end
 
---- The compiled file, as it is now.
+--- What has become of a file so far.
 ---@param path string
----@param log table gets a line when a changed file does not compile
----@return function|nil chunk
----@return string|nil message
-function M.load(path, log)
+---@return { version: integer, loaded_at: integer|nil, failure: string|nil, failed_at: integer|nil } version: how often
+---  it has been compiled; times are those of os.time
+function M.status(path)
+  statuses[path] = statuses[path] or { version = 0 }
+  return statuses[path]
+end
+
+local function load(path, log)
   local stat, message = uv.fs_stat(path)
   if not stat then
     local reason = message:find("^ENOENT") and "No such file or directory (2)" or message
@@ -76,7 +81,36 @@ function M.load(path, log)
     return nil, ("lua_load_file(%s) failed: %s"):format(path, M.with_whole_path(message, path))
   end
   compiled[path] = { version = version, code = string.dump(chunk), chunk = chunk }
+  local status = M.status(path)
+  status.version, status.loaded_at = status.version + 1, os.time()
   return hand_out(compiled[path], path)
+end
+
+--- The compiled file, as it is now.
+---@param path string
+---@param log table gets a line when a changed file does not compile
+---@return function|nil chunk
+---@return string|nil message
+function M.load(path, log)
+  local chunk, message = load(path, log)
+  if not chunk then
+    local status = M.status(path)
+    status.failure, status.failed_at = message, os.time()
+  end
+  return chunk, message
+end
+
+--- Compiles the file, if it has changed, without running it.
+---@param path string
+---@param log table
+---@return boolean ok
+---@return string|nil message
+function M.check(path, log)
+  local chunk, message = M.load(path, log)
+  if chunk then
+    M.release(chunk)
+  end
+  return chunk ~= nil, message
 end
 
 local environments = { __index = _G }

@@ -8,6 +8,7 @@ local stream = require "mysql.stream"
 local bug_25371 = require "mysql-proxy.bug_25371"
 local connect = require "mysql-proxy.connect"
 local constants = require "mysql-proxy.scripting.constants"
+local ids = require "mysql-proxy.session_ids"
 local pool = require "mysql-proxy.pool"
 
 ---@class Session
@@ -61,22 +62,19 @@ local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local STATUS_AUTOCOMMIT = 2
 
-local last_id = 0
-
 ---@param proxy table the proxy that it belongs to
 ---@param port table the listening port that accepted it: backend_type, hooks
 ---@param client userdata
 ---@return Session
 local function new(proxy, port, client)
-  last_id = last_id + 1
   local self = setmetatable({
-    id = last_id, proxy = proxy, port = port, client = client, client_name = client:address("peer") or "?",
+    id = ids.next(), proxy = proxy, port = port, client = client, client_name = client:address("peer") or "?",
     state = "connect_server",
   }, Session)
   client:owner(self)
   client:timeout(proxy.login_timeout)
   client:read_packets(proxy.login_packet_limit)
-  if proxy.scripting then
+  if proxy.lua_script then
     proxy.scripting.begin(self, self.connect_server)
   else
     self:connect_server()
@@ -165,7 +163,7 @@ function Session:backend_failed(message)
   end
   log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message))
   log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name))
-  self.backend:mark_down()
+  self.backend:mark_down(message)
   if self.login then -- it has been told that this is the server
     return self:refuse(self:error_sequence(), {
       errcode = 1105, sqlstate = "HY000", errmsg = ("(proxy) cannot connect to %s"):format(name),
@@ -186,8 +184,9 @@ function Session:detach()
     self.server = nil
   end
   if self.backend then
-    self.backend.connected_clients = self.backend.connected_clients - 1
+    local backend = self.backend
     self.backend = nil
+    backend:lose_client()
   end
 end
 
@@ -243,6 +242,7 @@ end
 function Session:keep_greeting(payload, sequence)
   self.backend:mark_up()
   if payload:byte() == ERR then
+    self:passes_error(payload)
     self.client:send(payload, sequence)
     self:close("the server refused the connection")
     return false
@@ -440,6 +440,7 @@ function Session:pass_auth_result(verdict)
   if kind == OK and sent:byte() ~= ERR then
     return self:begin_queries()
   elseif kind == OK or kind == ERR then
+    self:passes_error(sent)
     return self:close(kind == OK and "the script has refused the login" or "the server refused the login")
   end -- else a step of the authentication plugin's conversation
   self:await_client((sequence + 1) % 256)
@@ -524,8 +525,17 @@ end
 
 --- Says why in an ERR packet, and closes.
 function Session:refuse(sequence, err)
+  self.proxy.recent_errors:add(self, err)
   self.client:send(proto.to_err_packet(err), sequence % 256)
   return self:close(err.errmsg)
+end
+
+-- An ERR packet of the server's is about to go to the client.
+function Session:passes_error(payload)
+  local ok, err = pcall(proto.from_err_packet, payload)
+  if ok then
+    self.proxy.recent_errors:add(self, err)
+  end
 end
 
 function Session:protocol_error(side, problem)

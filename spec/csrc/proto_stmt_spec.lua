@@ -235,6 +235,25 @@ describe("mysql.proto", function()
       assert.is_false(proto.from_stmt_execute_packet(bytes "17 01000000 08 01000000 00", 0).new_params_bound)
     end)
 
+    it("without types has those that it had the last time", function()
+      local first = HEADER .. "\0\1" .. bytes "fe00 0100" .. "\1x\5"
+      local _, types = proto.from_stmt_execute_packet(first, 2)
+      assert.equal(bytes "fe00 0100", types)
+      local again = HEADER .. "\0\0\1y\6"
+      assert.is_nil(proto.from_stmt_execute_packet(again, 2).params)
+      assert.same({ { type = 254, value = "y" }, { type = 1, value = 6 } },
+        proto.from_stmt_execute_packet(again, 2, types).params)
+      malformed("from_stmt_execute_packet", again:sub(1, -2), 2, types)
+      assert.is_nil(proto.from_stmt_execute_packet(again, 2, "\1").params)
+    end)
+
+    it("can be answered for: numbers of statements, and COM_STMT_PREPARE's OK", function()
+      assert.equal(1, proto.stmt_id_from_stmt_packet(HEADER))
+      is_needed_whole("stmt_id_from_stmt_packet", "\26\1\2\3\4")
+      local ok = { stmt_id = 70000, num_columns = 3, num_params = 2, warnings = 0 }
+      assert.same(ok, proto.from_stmt_prepare_ok_packet(proto.to_stmt_prepare_ok_packet(ok)))
+    end)
+
     it("is refused if it is cut", function()
       is_needed_whole("from_stmt_execute_packet", documented, 1)
       for _, packet_of_one in ipairs {

@@ -456,4 +456,36 @@ describe("mysql.resultset", function()
         result.flags)
     end
   end)
+
+  it("writes rows as COM_STMT_EXECUTE has them", function()
+    local LONGLONG, DOUBLE = 8, 5
+    local fields = {}
+    for index, type in ipairs { LONG, LONGLONG, DOUBLE, STRING, STRING, STRING, STRING } do
+      fields[index] = { name = "c", type = type }
+    end
+    local payloads = payloads_of({
+      binary = true, fields = fields,
+      rows = { { -2, "5000000000", 0.5, "text", "", 7, ("x"):rep(300) }, {}, { nil, 2 ^ 70, nil, "a", nil, nil, "b" } },
+    })
+    assert.same({
+      "\0\0\0\254\255\255\255\0\242\5\42\1\0\0\0\0\0\0\0\0\0\224\63\4text\0\1" .. "7"
+        .. "\252\44\1" .. ("x"):rep(300),
+      "\0\252\1",
+      "\0\212\0" .. ("\0"):rep(8) .. "\1a\1b",
+    }, { payloads[10], payloads[11], payloads[12] })
+  end)
+
+  it("writes column definitions alone, for COM_STMT_PREPARE and for COM_FIELD_LIST", function()
+    local fields = { { name = "a", type = LONG }, { name = "b" } }
+    local function definitions(t, capabilities)
+      t.fields = fields
+      return (parse((resultset.to_definitions(t, capabilities, 1))))
+    end
+    local one, two = definition("a", LONG), definition("b")
+    assert.same({ one, two, EOF }, definitions({}, 0))
+    assert.same({ one, two }, definitions({}, DEPRECATE_EOF))
+    assert.same({ one .. "\251", two .. "\251", EOF }, definitions({ defaults = true }, 0))
+    assert.same({ one .. "\251", two .. "\251", OK_AS_EOF }, definitions({ defaults = true }, DEPRECATE_EOF))
+    assert.equal(2, select(2, resultset.to_definitions({ fields = { fields[1] } }, DEPRECATE_EOF, 1)))
+  end)
 end)

@@ -135,4 +135,28 @@ describe("a stream", function()
     timer:close()
     assert.is_true(timed_out)
   end)
+
+  it("tells when its peer has taken what was written, and how long nothing has moved", function()
+    local drained = 0
+    function owner.on_drain()
+      drained = drained + 1
+    end
+    accepted:write("x")
+    assert.is_true(accepted:drained())
+    accepted:write(("x"):rep(32 * 1024 * 1024))
+    assert.is_false(accepted:drained())
+    local idle = 0
+    process.wait_until(function()
+      idle = accepted:idle()
+      return idle > 0
+    end, 5)
+    assert.is_true(idle > 0)
+    assert.equal(0, drained)
+    read()
+    process.wait_until(function()
+      return drained > 0
+    end, 20)
+    assert.is_true(accepted:drained())
+    assert.equal(1, drained)
+  end)
 end)

@@ -21,11 +21,12 @@ end
 ---@param options? string[] more options
 function M.start(backends, options)
   local self = setmetatable({}, Proxy)
-  self.port, self.read_only_port = process.free_port(), process.free_port()
+  self.port, self.read_only_port, self.admin_port = process.free_port(), process.free_port(), process.free_port()
   self.log_file = process.path("proxy.log")
   local args = {
     "--proxy-address=127.0.0.1:" .. self.port,
     "--proxy-read-only-address=127.0.0.1:" .. self.read_only_port,
+    "--admin-address=127.0.0.1:" .. self.admin_port,
     "--log-level=debug",
     "--log-file=" .. self.log_file,
   }

@@ -185,6 +185,13 @@ local function syntax_error(text, position)
     .. "understands; check it near '%s' at line %d"):format(text:sub(position, position + NEAR - 1), lines + 1)
 end
 
+--- The error for a part of a statement that may not be where it is.
+---@param text string
+---@param position integer
+function M.misplaced(text, position)
+  return { errcode = 1064, sqlstate = "42000", errmsg = syntax_error(text, position) }
+end
+
 --- Reads a statement.
 ---@param text string
 ---@return table|nil statement with its text, and the places of its parameters if it has a question mark
@@ -208,7 +215,7 @@ function M.parse(text)
     end
     return result
   elseif ok then
-    return nil, { errcode = 1064, sqlstate = "42000", errmsg = syntax_error(text, lexer.farthest()) }
+    return nil, M.misplaced(text, lexer.farthest())
   end
   -- LPeg gives up when parentheses are nested in some dozens of levels.
   return nil, { errcode = 1064, sqlstate = "42000", errmsg = "The statement has too many parts or levels: " .. result }

@@ -19,7 +19,11 @@ function readers.dst(backend)
   return connection.address(place and (place.path or form:format(ip, place.port)) or backend.address)
 end
 
-for _, key in ipairs { "connected_clients", "state", "type", "uuid" } do
+function readers.state(backend)
+  return backend:state_for_scripts()
+end
+
+for _, key in ipairs { "connected_clients", "type", "uuid" } do
   readers[key] = function(backend)
     return backend[key]
   end

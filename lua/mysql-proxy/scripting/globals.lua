@@ -23,7 +23,7 @@ local function figures_of(proxy)
   local idle, down = 0, 0
   for _, backend in ipairs(proxy.backends) do
     idle = idle + backend.pool:count() + backend.read_only_pool:count()
-    down = down + (backend.state == constants.BACKEND_STATE_DOWN and 1 or 0)
+    down = down + (backend:state_for_scripts() == constants.BACKEND_STATE_DOWN and 1 or 0)
   end
   return {
     chassis = { lua_mem_bytes = math.floor(collectgarbage("count") * 1024), uptime = os.difftime(os.time(), began) },

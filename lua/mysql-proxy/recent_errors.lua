@@ -1,0 +1,38 @@
+-- The last errors that clients got, for the admin interface: as many as there is room for.
+
+local M = {}
+
+local MOST = 1000
+
+---@class RecentErrors
+local RecentErrors = {}
+RecentErrors.__index = RecentErrors
+
+---@return RecentErrors
+function M.new()
+  return setmetatable({ count = 0 }, RecentErrors)
+end
+
+--- A client was told of an error.
+---@param session table|nil
+---@param err { errcode: integer, sqlstate: string|nil, errmsg: string|nil }
+function RecentErrors:add(session, err)
+  session = session or {}
+  self[self.count % MOST + 1] = {
+    time = os.time(), session = session.id, client = session.client_name,
+    user = session.login and session.login.username, backend = session.backend and session.backend.address,
+    code = err.errcode, sqlstate = err.sqlstate, text = err.errmsg,
+  }
+  self.count = self.count + 1
+end
+
+--- All that are kept, the oldest first.
+function RecentErrors:list()
+  local list = {}
+  for number = math.max(self.count - MOST, 0), self.count - 1 do
+    list[#list + 1] = self[number % MOST + 1]
+  end
+  return list
+end
+
+return M
