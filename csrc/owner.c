@@ -15,7 +15,7 @@ static const char *const names[OWNER_METHODS] = {
 };
 
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
-static void look_at_clock(lua_State *L, struct stream_loop *shared) {
+static void look_at_clock(lua_State *L, struct stream_loop *shared, enum owner_method method) {
   uint64_t took = uv_hrtime() / 1000000 - uv_now(shared->loop);
   if (took < SLOW_MS) return;
   uv_update_time(shared->loop);
@@ -23,7 +23,8 @@ static void look_at_clock(lua_State *L, struct stream_loop *shared) {
   if (!lua_isfunction(L, -1)) return;
   lua_pushvalue(L, OWNER_INDEX);
   lua_pushnumber(L, (lua_Number)took / 1000);
-  lua_call(L, 2, 0);
+  lua_pushstring(L, names[method]);
+  lua_call(L, 3, 0);
 }
 
 /* In protected mode; the event is at index 1. */
@@ -39,7 +40,7 @@ static int call(lua_State *L) {
   int arguments = event->push(L, event);
   if (arguments < 0) return 0;
   lua_call(L, 1 + arguments, 0);
-  look_at_clock(L, event->stream->shared);
+  look_at_clock(L, event->stream->shared, event->method);
   return 0;
 }
 

@@ -23,6 +23,9 @@ enum { HEADER_NULL = 0xfb, HEADER_ERR = 0xff };
 enum { QUERY_OK = 0, QUERY_ERR = 255 };
 enum { MOST_CELLS = 4096 }; /* that a row is made for at once; what is NULL behind them takes no place */
 
+/* Beside its name in the registry, which takes longer to look up. */
+static const char metatable_key = 0;
+
 struct fields {
   uint64_t capabilities;
   const uint8_t *end; /* of the bytes */
@@ -414,7 +417,8 @@ struct resultset *resultset_push(lua_State *L, const struct response *outcome, b
   rs->kept = kept;
   rs->has_fields = false;
   rs->length = length;
-  luaL_getmetatable(L, RESULTSET_TYPE);
+  lua_pushlightuserdata(L, (void *)&metatable_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
   lua_setmetatable(L, -2);
   return rs;
 }
@@ -476,6 +480,9 @@ static void add_type(lua_State *L, const char *name, lua_CFunction index, lua_CF
 
 void resultset_open_types(lua_State *L) {
   add_type(L, RESULTSET_TYPE, resultset_index, resultset_to_string);
+  lua_pushlightuserdata(L, (void *)&metatable_key);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
   add_type(L, FIELD_TYPE, field_index, field_to_string);
   add_type(L, FIELDS_TYPE, fields_index, fields_to_string);
   lua_pushcfunction(L, fields_length);

@@ -353,8 +353,8 @@ static int on_error(lua_State *L) {
   return 0;
 }
 
-/* stream.on_slow(handler): handler(owner, seconds) is called after an owner's method has held up the loop for more than
- * a second. */
+/* stream.on_slow(handler): handler(owner, seconds, method) is called after an owner's method has held up the loop for
+ * more than a second. */
 static int on_slow(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);

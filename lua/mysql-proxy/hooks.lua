@@ -18,8 +18,9 @@ local DONE = {}    -- its function has returned, this
 local running      -- the call whose function runs now
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
----@field session table session.hook is the name of the function
----@field done fun(session: table, result: any, failed: boolean|nil) once it waits
+---@field session table
+---@field name string|nil of the function, and
+---@field done fun(session: table, result: any, failed: boolean|nil)|nil unless it has finished at once
 ---@field coroutine thread
 ---@field timer userdata|nil while it waits: limits that
 ---@field cancel fun()|nil ends what it waits for
@@ -71,10 +72,10 @@ function Call:fail(message, trace)
   local proxy = self.session.proxy
   local path = proxy.lua_script
   message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
-  if self.session.hook == M.TOP_LEVEL then
+  if self.name == M.TOP_LEVEL then
     proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""))
   else
-    proxy.log:critical(("(%s) %s"):format(self.session.hook, message), trace)
+    proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
   end
   self:abandon()
   return self:finish(nil, true)
@@ -83,10 +84,10 @@ end
 -- A hook's name is that of something else.
 function Call:skip(value)
   local session, kind = self.session, type(value)
-  if session.hook == "read_query_result" then
+  if self.name == "read_query_result" then
     kind = "(network_mysqld_con_handle_proxy_resultset) got wrong type: " .. kind
   end
-  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), session.hook, kind))
+  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), self.name, kind))
   self:abandon()
   return self:finish(nil)
 end
@@ -154,14 +155,14 @@ function M.run(session, name, fn, argument, done)
     call = setmetatable({ session = session, coroutine = coroutine.create(serve) }, Call)
     session.own_call = call
   end
-  session.call, session.hook, running = call, name, call
+  session.call, running = call, call
   local ok, waiting, result = resume(call.coroutine, fn, argument)
   running = outer
   if ok and waiting == DONE then
     session.call = false
     return true, result
   end
-  call.done = done
+  call.name, call.done = name, done
   if not ok and type(fn) ~= "function" then
     call:skip(fn)
   else
@@ -233,7 +234,7 @@ function M.wait(start)
   call.timer = call.timer or uv.new_timer()
   call.timer:start(math.floor(proxy.hook_timeout * 1000), 0, proxy.log:guard(function()
     M.cancel(call.session)
-    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.session.hook, proxy.hook_timeout))
+    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout))
     call.done(call.session, nil, true)
   end))
   return yield(WAITING)

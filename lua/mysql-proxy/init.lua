@@ -57,8 +57,18 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 local Proxy = {}
 Proxy.__index = Proxy
 
+-- The hooks that a stream's events lead to, in the command phase; the login's note themselves in their session.
+local CALLED_IN = {
+  on_connection = "connect_server", on_command = "read_query", on_answer = "read_query_result",
+  on_local_infile = "read_query_result", on_relay_end = "disconnect_client",
+}
+
 local Port = {} -- a listening port; owner of its listening stream
 Port.__index = Port
+
+function Port:__tostring()
+  return ("%s port %s"):format(self.kind, self.address)
+end
 
 local M = {}
 
@@ -104,9 +114,9 @@ function M.new(options)
   stream.on_error(function(trace)
     self.log:critical("error in a callback", trace)
   end)
-  stream.on_slow(function(owner, seconds)
+  stream.on_slow(function(owner, seconds, method)
     self.log:critical(("%s: slow hook: %s held up all sessions for %.2f seconds"):format(
-      tostring(owner), owner.hook or "none", seconds))
+      tostring(owner), CALLED_IN[method] or owner.hook or method, seconds))
   end)
 
   self.backends = backends.new(self.log)

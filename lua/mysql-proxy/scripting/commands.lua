@@ -44,8 +44,9 @@ end
 
 function M.begin_queries(session)
   session.capabilities = stream.negotiated(session.greeted, session.login)
-  if session.port.hooks then
-    session.port.hooks.begin_queries(session)
+  session.guard = session.port.hooks or false
+  if session.guard then
+    session.guard.begin_queries(session)
   end
 end
 
@@ -76,7 +77,7 @@ end
 
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
 local function forward(session)
-  local packet, guard = session.command, session.port.hooks
+  local packet, guard = session.command, session.guard
   local refused = guard and guard.refusal(packet)
   if refused then
     return done(session, refused)
@@ -130,9 +131,13 @@ function M.read_query(session, _, packet, kind, next)
   if hook ~= nil then
     finished, result = run(session, "read_query", hook, packet, decided)
   end
-  if finished then
-    return decided(session, result)
+  if not finished then
+    return
+  elseif result == SEND_QUERY and session.waiting[0] > 0 then -- the common case of a script that asks for answers
+    session.answers = 0
+    return run_queue(session)
   end
+  return decided(session, result)
 end
 
 -- The queue -------------------------------------------------------------------------------------------------------
@@ -145,7 +150,7 @@ local function may_answer(session)
     return false
   elseif answers > 1 then
     critical(session, "got asked to send a resultset, but ignoring it as we already have sent %d resultset(s). "
-      .. "injection-id: %d", answers - 1, session.queued_id)
+      .. "injection-id: %d", answers - 1, session.injection.id)
     return false
   end
   return true
@@ -161,7 +166,7 @@ end
 
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
-  local relay, guard, command_kind = session.relay, session.port.hooks, session.command_kind
+  local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
   while session.waiting[0] > 0 do
     if packets then
       relay:answer(packets)
@@ -172,9 +177,11 @@ function run_queue(session, packets)
     if not own then
       kind, next = byte(packet, 1, 2)
     end
-    session.queued, session.queued_id = packet, id
-    session.queued_follows = (kind ~= COM_QUERY or LETTER_U[next]) and followed(packet, kind)
-    streamed = streamed or ENDLESS[kind]
+    inj.id, inj.query, session.queued = id, packet, packet
+    if kind ~= COM_QUERY or LETTER_U[next] then
+      session.queued_follows = followed(packet, kind)
+      streamed = streamed or ENDLESS[kind]
+    end
     local refused = guard and guard.refusal(packet)
     if refused then
       packets = may_answer(session) and refused or nil
@@ -242,13 +249,11 @@ end
 local function result_decided(session, result)
   local kept = session.kept
   session.injection.resultset, session.kept = nil, false
-  if not kept then
-    streamed_answer(session, hooks.verdict(result))
-    return run_queue(session)
-  elseif result == nil and session.answers + session.waiting[0] == 0 and not UNANSWERED[session.command_kind] then
-    return done(session, kept) -- as in most cases
+  if kept then
+    return run_queue(session, kept_answer(session, hooks.verdict(result), kept))
   end
-  return run_queue(session, kept_answer(session, hooks.verdict(result), kept))
+  streamed_answer(session, hooks.verdict(result))
+  return run_queue(session)
 end
 
 local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"
@@ -258,7 +263,7 @@ local FORGETTING = { [COM_CHANGE_USER] = true, [COM_RESET_CONNECTION] = true }
 
 -- Of a port with a guard: the answer to go on with, now or once the server has been told.
 local function told_again(session, relay, error, kept)
-  local forgotten, guard = session.forgotten, session.port.hooks
+  local forgotten, guard = session.forgotten, session.guard
   if forgotten then
     session.forgotten = nil
     guard.read_query_result(session, relay, error, kept)
@@ -273,19 +278,9 @@ local function told_again(session, relay, error, kept)
   end
 end
 
--- Calls read_query_result, if there is one; next(session, result) goes on if it waits.
-local function call_hook(session, answer, next)
-  local inj, hook = session.injection, session.environment.read_query_result
-  inj.id, inj.query, inj.resultset = session.queued_id, session.queued, answer
-  if hook == nil then
-    return true, nil
-  end
-  return run(session, "read_query_result", hook, inj, next)
-end
-
 -- A command that went on as it came has been answered.
 local function forwarded(session, relay, error, kept)
-  local follows, guard = session.forwarded, session.port.hooks
+  local follows, guard = session.forwarded, session.guard
   session.forwarded = false
   if follows and error == 0 then
     follow(session, follows)
@@ -293,33 +288,57 @@ local function forwarded(session, relay, error, kept)
   return guard and guard.read_query_result(session, relay, error, kept)
 end
 
-function M.read_query_result(session, relay, error, kept)
-  if not session.queued then
-    return forwarded(session, relay, error, kept)
-  elseif session.port.hooks then
+-- What an answer has to do before its hook is called. False if that is not to be called, or not yet.
+local function prepare_answer(session, relay, error, kept)
+  if session.guard then
     error, kept = told_again(session, relay, error, kept)
     if not error then
-      return
+      return false
     end
   end
   local follows = session.queued_follows
+  session.queued_follows = false
   if follows and error == 0 then
     follow(session, follows)
   end
   if session.uploading then -- the hook has been called when the server asked for the file
     session.uploading = false
     session.answers = session.answers + 1
-    return run_queue(session)
+    run_queue(session)
+    return false
   elseif kept == false then
     local limit = session.proxy.relay_options.answer_limit
     critical(session, TOO_LONG, limit)
-    return run_queue(session, may_answer(session) and err(1105, TOO_LONG:format(limit)) or nil)
+    run_queue(session, may_answer(session) and err(1105, TOO_LONG:format(limit)) or nil)
+    return false
   end
-  session.kept = kept or false
-  local finished, result = call_hook(session, kept, result_decided)
-  if finished then
-    return result_decided(session, result)
+  return true, kept
+end
+
+function M.read_query_result(session, relay, error, kept)
+  if not session.queued then
+    return forwarded(session, relay, error, kept)
+  elseif not kept or session.queued_follows or session.guard then
+    local goes_on
+    goes_on, kept = prepare_answer(session, relay, error, kept)
+    if not goes_on then
+      return
+    end
   end
+  local finished, result = true, nil
+  local hook, inj = session.environment.read_query_result, session.injection
+  inj.resultset, session.kept = kept, kept or false
+  if hook ~= nil then
+    finished, result = run(session, "read_query_result", hook, inj, result_decided)
+  end
+  if not finished then
+    return
+  elseif result == nil and kept and session.answers + session.waiting[0] == 0
+    and not UNANSWERED[session.command_kind] then -- the common case
+    inj.resultset, session.kept = nil, false
+    return done(session, kept)
+  end
+  return result_decided(session, result)
 end
 
 local function local_infile_decided(session, result)
@@ -331,8 +350,12 @@ end
 
 --- The server asks for a file: only the client can answer that.
 function M.local_infile(session, _, request)
-  session.uploading = true
-  local finished, result = call_hook(session, request, local_infile_decided)
+  local finished, result = true, nil
+  local hook, inj = session.environment.read_query_result, session.injection
+  session.uploading, inj.resultset = true, request
+  if hook ~= nil then
+    finished, result = run(session, "read_query_result", hook, inj, local_infile_decided)
+  end
   if finished then
     return local_infile_decided(session, result)
   end

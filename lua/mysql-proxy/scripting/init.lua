@@ -41,7 +41,7 @@ function M.begin(session, next)
   session.environment = environment
   -- Never nil: Lua would make room for such a field anew each time.
   session.call, session.command, session.queued = false, false, false
-  session.kept, session.forwarded, session.uploading = false, false, false
+  session.kept, session.forwarded, session.uploading, session.queued_follows = false, false, false, false
   session.view = globals.view(proxy)
   session.queue, session.waiting = queue.new()
   session.view.queries = session.queue
@@ -75,6 +75,7 @@ function M.ask(session, hook, argument, next)
       return next(session, verdict, failed)
     end
   end
+  session.hook = hook
   local finished, result = hooks.call(session, hook, argument, asked)
   if finished then
     return asked(session, result)
