@@ -4,6 +4,7 @@ local uv = require("luv")
 
 local address = require("mysql-proxy.address")
 local check_script = require("mysql-proxy.check_script")
+local log = require("mysql-proxy.log")
 local process = require("mysql-proxy.process")
 
 local SCRIPTS = { "proxy_lua_script", "admin_lua_script" }
@@ -94,6 +95,10 @@ local function check_addresses(settings, add)
 end
 
 local function check_process(settings, add)
+  local format, reason = log.format({ format = settings.log_format })
+  if not format then
+    add(reason)
+  end
   if settings.user then
     local ok, message = process.check_user(settings.user)
     if not ok then

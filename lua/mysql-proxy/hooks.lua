@@ -73,9 +73,9 @@ function Call:fail(message, trace)
   local path = proxy.lua_script
   message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
   if self.name == M.TOP_LEVEL then
-    proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""))
+    proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""), self.session)
   else
-    proxy.log:critical(("(%s) %s"):format(self.name, message), trace)
+    proxy.log:critical(("(%s) %s"):format(self.name, message), trace, self.session)
   end
   self:abandon()
   return self:finish(nil, true)
@@ -87,7 +87,7 @@ function Call:skip(value)
   if self.name == "read_query_result" then
     kind = "(network_mysqld_con_handle_proxy_resultset) got wrong type: " .. kind
   end
-  session.proxy.log:message(("%s: %s is no function: %s"):format(tostring(session), self.name, kind))
+  session.proxy.log:about(session, "message", ("%s is no function: %s"):format(self.name, kind))
   self:abandon()
   return self:finish(nil)
 end
@@ -132,8 +132,8 @@ local MEANINGS = { [0] = true, [1] = true, [2] = true, [4] = true } -- nothing d
 ---@param verdict integer|nil
 function M.note_unknown(session, hook, verdict)
   if verdict and not MEANINGS[verdict] then
-    session.proxy.log:message(("%s: %s returned %.14g, which means nothing: it counts as nil"):format(
-      tostring(session), hook, verdict))
+    session.proxy.log:about(session, "message",
+      ("%s returned %.14g, which means nothing: it counts as nil"):format(hook, verdict))
   end
 end
 
@@ -234,7 +234,8 @@ function M.wait(start)
   call.timer = call.timer or uv.new_timer()
   call.timer:start(math.floor(proxy.hook_timeout * 1000), 0, proxy.log:guard(function()
     M.cancel(call.session)
-    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout))
+    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout),
+      nil, call.session)
     call.done(call.session, nil, true)
   end))
   return yield(WAITING)

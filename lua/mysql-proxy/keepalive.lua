@@ -112,7 +112,7 @@ function keepalive.run(settings)
     angel.worker = worker
     settings.log:critical(("[angel] we try to keep PID=%d alive"):format(worker))
     if settings.daemon then
-      process.detach(not settings.log.path)
+      process.detach(settings.log.to_stderr)
     end
     local how, number, size = angel:watch()
     angel.worker = nil

@@ -1,4 +1,5 @@
---- The log: lines of the form `YYYY-MM-DD HH:MM:SS: (level) text`, on standard error or appended to a file.
+--- The log: lines of the form `YYYY-MM-DD HH:MM:SS: (level) text`, or JSON objects, on standard error, appended to a
+-- file, or to the system's log.
 -- Needs no luv: it is opened before the daemon forks.
 
 local process = require("mysql-proxy.process")
@@ -16,18 +17,19 @@ end
 local log = { LEVELS = LEVELS }
 
 ---@class mysql_proxy.log
----@field path string? of the file; nil for standard error
----@field error fun(self, text: string, traceback: string?)
----@field critical fun(self, text: string, traceback: string?)
----@field warning fun(self, text: string, traceback: string?)
----@field message fun(self, text: string, traceback: string?)
----@field info fun(self, text: string, traceback: string?)
----@field debug fun(self, text: string, traceback: string?)
+---@field path string? of the file, if it is one
+---@field to_stderr boolean? it is standard error
+---@field error fun(self, text: string, traceback: string?, session: table?)
+---@field critical fun(self, text: string, traceback: string?, session: table?)
+---@field warning fun(self, text: string, traceback: string?, session: table?)
+---@field message fun(self, text: string, traceback: string?, session: table?)
+---@field info fun(self, text: string, traceback: string?, session: table?)
+---@field debug fun(self, text: string, traceback: string?, session: table?)
 local Log = {}
 Log.__index = Log
 
 function Log:__tostring()
-  return ("mysql-proxy.log (%s to %s)"):format(self.level, self.path or "standard error")
+  return ("mysql-proxy.log (%s to %s)"):format(self.level, self.path or self.to_stderr and "standard error" or "syslog")
 end
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -47,30 +49,57 @@ local function to_line(text, traceback)
   return line
 end
 
-function Log:_write(level, line)
-  local now = os.time()
-  if now ~= self.stamped_at then
-    self.stamped_at = now
-    self.stamp = os.date("%Y-%m-%d %H:%M:%S", now)
+-- Formats: what a line says, which may be compared with the one before; and the line as it is written.
+local text_format = {}
+
+function text_format.render(level, text, traceback)
+  return ("(%s) %s"):format(level, to_line(text, traceback))
+end
+
+local stamped_at, stamp
+
+function text_format.stamp(now, rendered)
+  if now ~= stamped_at then
+    stamped_at, stamp = now, os.date("%Y-%m-%d %H:%M:%S", now)
+  end
+  return ("%s: %s"):format(stamp, rendered)
+end
+
+-- The system's log has times of its own.
+local syslog_format = {
+  render = text_format.render,
+  stamp = function(_, rendered)
+    return rendered
+  end,
+}
+
+function Log:_write(level, rendered)
+  local line = self.format.stamp(os.time(), rendered)
+  if not self.file then
+    for part in line:gmatch("[^\n]+") do
+      process.syslog(level, part)
+    end
+    return
   end
   -- In one write, and at once. If it cannot be written there is nobody to tell.
-  self.file:write(("%s: (%s) %s\n"):format(self.stamp, level, line))
+  self.file:write(line, "\n")
   self.file:flush()
 end
 
 function Log:_report_repeats()
   if self.repeats > 0 then
-    self:_write(self.last_level, ("last message repeated %d times"):format(self.repeats))
+    local text = ("last message repeated %d times"):format(self.repeats)
+    self:_write(self.last_level, self.format.render(self.last_level, text))
     self.repeats = 0
   end
 end
 
-function Log:_log(level, text, traceback)
-  if not self.file then
+function Log:_log(level, text, traceback, session)
+  if self.closed then
     return
   end
-  local line = to_line(text, traceback)
-  if line == self.last_line and level == self.last_level then
+  local line = self.format.render(level, text, traceback, session)
+  if line == self.last_line then
     self.repeats = self.repeats + 1
     if self.repeats > MOST_REPEATS or os.time() - self.written_at > LONGEST_SILENCE then
       self:_report_repeats()
@@ -85,8 +114,8 @@ end
 
 local writers = {}
 for _, level in ipairs(LEVELS) do
-  writers[level] = function(self, text, traceback)
-    self:_log(level, text, traceback)
+  writers[level] = function(self, text, traceback, session)
+    self:_log(level, text, traceback, session)
   end
 end
 
@@ -97,6 +126,18 @@ local function ignore() end
 ---@return boolean
 function Log:enabled(level)
   return RANK[level] <= RANK[self.level]
+end
+
+--- A line that begins with the session that it is about; JSON has that in fields.
+---@param session table with a tostring()
+---@param level string
+---@param text string
+---@param traceback string?
+function Log:about(session, level, text, traceback)
+  if self:enabled(level) then
+    self[level](self, self.format.has_sessions and text or ("%s: %s"):format(tostring(session), text), traceback,
+      session)
+  end
 end
 
 local function open_file(path)
@@ -112,7 +153,7 @@ local function open_file(path)
   return file
 end
 
---- Goes on in a new file of the same name, after the old one has been renamed. Standard error stays as it is.
+--- Goes on in a new file of the same name, after the old one has been renamed. What is no file stays as it is.
 ---@return true?
 ---@return string? message why not; the old file is still in use then
 function Log:reopen()
@@ -125,9 +166,7 @@ function Log:reopen()
   end
   self:_report_repeats()
   self.last_line = nil
-  if self.file then
-    self.file:close()
-  end
+  self.file:close()
   self.file = file
   return true
 end
@@ -167,24 +206,40 @@ end
 
 --- Writes what is outstanding. Nothing is logged afterwards.
 function Log:close()
-  if not self.file then
+  if self.closed then
     return
   end
   self:_report_repeats()
+  self.closed = true
   if self.path then
     self.file:close()
   end
-  self.file = nil
+end
+
+--- Finds out how lines are to look.
+---@param settings table of log.new
+---@return table? format
+---@return string? message why it cannot be had
+function log.format(settings)
+  if settings.format ~= "json" then
+    return settings.syslog and syslog_format or text_format
+  end
+  local found, json = pcall(require, "mysql-proxy.log_json")
+  if not found then
+    return nil, "--log-format=json needs the Lua module cjson (Debian's package lua-cjson)"
+  end
+  return json
 end
 
 --- Opens a log.
---- Each level has a method of its name, `log:warning(text [, traceback])`: control characters of the text are escaped,
---- so that it stays one line; the lines of a traceback follow, indented by a tab. Equal lines in succession are counted
---- instead of written (`last message repeated N times`).
----@param settings { level: string?, file: string? } level: the least important that is written (default critical);
----       file: path (default: standard error)
+--- Each level has a method of its name, `log:warning(text [, traceback [, session]])`: control characters of the text
+--- are escaped, so that it stays one line; the lines of a traceback follow, indented by a tab; the fields of JSON tell
+--- of the session. Equal lines in succession are counted instead of written (`last message repeated N times`).
+---@param settings { level: string?, file: string?, syslog: boolean?, format: "text"|"json"|nil } level: the least
+---       important that is written (default critical); file: path; syslog: to the system's log (default: standard
+---       error)
 ---@return mysql_proxy.log?
----@return string? message why the file cannot be opened
+---@return string? message why the file cannot be opened, or the format not be had
 function log.new(settings)
   local level = settings.level or "critical"
   if not RANK[level] then
@@ -192,13 +247,18 @@ function log.new(settings)
   end
   local self = setmetatable({ path = settings.file, repeats = 0 }, Log)
   self:set_level(level)
-  if not settings.file then
-    self.file = io.stderr
-    return self
-  end
   local err
-  self.file, err = open_file(settings.file)
-  if not self.file then
+  self.format, err = log.format(settings)
+  if err then
+    return nil, err
+  elseif settings.syslog then
+    process.open_syslog()
+  elseif settings.file then
+    self.file, err = open_file(settings.file)
+  else
+    self.file, self.to_stderr = io.stderr, true
+  end
+  if err then
     return nil, err
   end
   return self

@@ -184,7 +184,7 @@ function Program:finish_start()
     self.log:critical(("mysql-proxy %s started"):format(process.version))
     self.log:debug(("max open file-descriptors = %d"):format((process.max_open_files())))
     if self.settings.daemon then
-      ok, err = process.ready(not self.log.path)
+      ok, err = process.ready(self.log.to_stderr)
     end
   end
   if ok and self.settings.keepalive then
@@ -238,7 +238,7 @@ function Program:run()
 end
 
 local function start_failed(settings, message)
-  if settings.log.path then
+  if not settings.log.to_stderr then
     settings.log:critical(message)
   end
   if settings.daemon then
@@ -255,7 +255,10 @@ local function prepare(settings)
     ok, err = process.check_user(settings.user)
   end
   if ok then
-    settings.log, err = log.new({ level = settings.log_level, file = settings.log_file })
+    settings.log, err = log.new({
+      level = settings.log_level, file = settings.log_file, syslog = settings.log_use_syslog,
+      format = settings.log_format,
+    })
     ok = settings.log
   end
   if ok then

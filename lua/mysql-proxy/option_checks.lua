@@ -26,6 +26,13 @@ local function check_basedir(given)
   return true
 end
 
+local function check_log(given)
+  if given.log_file and given.log_use_syslog then
+    return nil, "log-file and log-use-syslog were given, but only one is allowed"
+  end
+  return true
+end
+
 local function check_plugins(given)
   local built_in = { proxy = true, admin = true }
   for _, name in ipairs(given.plugins or {}) do
@@ -56,7 +63,7 @@ end
 ---@return true?
 ---@return string? message the first mistake
 return function(given)
-  for _, check in ipairs({ check_basedir, check_plugins, check_backends, check_admin }) do
+  for _, check in ipairs({ check_basedir, check_log, check_plugins, check_backends, check_admin }) do
     local ok, message = check(given)
     if not ok then
       return nil, message

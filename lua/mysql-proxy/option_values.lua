@@ -28,6 +28,16 @@ function readers.level(_, text)
   return text
 end
 
+function readers.choice(option, text)
+  for _, choice in ipairs(option.choices) do
+    if choice == text then
+      return text
+    end
+  end
+  return nil, ("value %s for --%s is unknown (one of %s expected)")
+    :format(text, option.name, table.concat(option.choices, ", "))
+end
+
 local function in_range(option, text, number)
   if number < option.least or number > MOST then
     if option.too_small then

@@ -55,6 +55,9 @@ local OPTIONS = {
     default_help = "standard error" },
   { group = "log", name = "log-level", kind = "level", value = "LEVEL", default = "critical",
     default_help = false, help = "critical, or error warning message info debug" },
+  { group = "log", name = "log-format", kind = "choice", value = "NAME", default = "text",
+    choices = { "text", "json" }, help = "text or json" },
+  { group = "log", name = "log-use-syslog", kind = "flag", help = "log to syslog" },
 
   { group = "proxy", name = "proxy-address", short = "P", kind = "addresses", value = "ADDR", passive = true,
     default = { "127.0.0.1:4040" }, help = "listen here" },

@@ -83,8 +83,9 @@ local function new(proxy, port, client)
 end
 
 function Session:__tostring()
-  return ("session %d (%s -> %s, %s)"):format(
+  return ("session %d (%s%s -> %s, %s)"):format(
     self.id,
+    self.login and self.login.username and self.login.username .. "@" or "",
     self.client_name,
     self.backend and self.backend.address or "no backend",
     self.state
@@ -92,10 +93,7 @@ function Session:__tostring()
 end
 
 function Session:log(level, text)
-  local log = self.proxy.log
-  if log:enabled(level) then
-    log[level](log, tostring(self) .. ": " .. text)
-  end
+  self.proxy.log:about(self, level, text)
 end
 
 -- Asks the script, if there is one, and goes on with next(self, verdict).
@@ -122,7 +120,7 @@ function Session:choose_backend(verdict)
   pool.release(self)
   local backend = self.proxy.backends:choose(self.port.backend_type, self.chosen)
   if not backend then
-    self.proxy.log:critical("Cannot connect, all backends are down.")
+    self.proxy.log:critical("Cannot connect, all backends are down.", nil, self)
     return self:refuse(0, { errcode = 1105, errmsg = "(proxy) all backends are down", protocol_41 = false })
   end
   self:attach(backend)
@@ -152,17 +150,17 @@ end
 function Session:backend_failed(message)
   local log, name = self.proxy.log, self.backend.address
   if message:find("^E[MN]FILE") then -- the proxy's own limit, for which no server is to blame
-    log:critical(("connect(%s) failed: %s"):format(name, message))
+    log:critical(("connect(%s) failed: %s"):format(name, message), nil, self)
     return self:refuse(self:error_sequence(), {
       errcode = 1040, errmsg = "Too many connections", protocol_41 = self.login ~= nil,
     })
   end
   if message == "timed out" then
     log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
-      name, self.proxy.connect_timeout))
+      name, self.proxy.connect_timeout), nil, self)
   end
-  log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message))
-  log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name))
+  log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message), nil, self)
+  log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name), nil, self)
   self.backend:mark_down(message)
   if self.login then -- it has been told that this is the server
     return self:refuse(self:error_sequence(), {

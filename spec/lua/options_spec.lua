@@ -16,6 +16,7 @@ describe("mysql-proxy.options", function()
       admin_address = { "127.0.0.1:4041" },
       admin_address_given = false,
       event_threads = 1,
+      log_format = "text",
       log_level = "critical",
       max_connections = 10000,
       plugins = { proxy = true, admin = true },
@@ -155,6 +156,10 @@ describe("mysql-proxy.options", function()
         "IP-address has to be in the form [<ip>][:<port>], is 'db:abc'. Failed to parse the port at 'abc'" },
       ["a relative base directory"] = { { "--basedir=base" },
         "--basedir option must be an absolute path, but was base" },
+      ["a log in a file and in syslog"] = { { "--log-file=x", "--log-use-syslog" },
+        "log-file and log-use-syslog were given, but only one is allowed" },
+      ["a log format that there is not"] = { { "--log-format=xml" },
+        "value xml for --log-format is unknown (one of text, json expected)" },
       ["no threads"] = { { "--event-threads=0" }, "--event-threads has to be >= 1, is 0" },
       ["a plugin that there is not"] = { { "--plugins=proxy", "--plugins=debug" },
         "loading module 'debug' failed: only proxy and admin are built in; setting --plugin-dir=<dir> might help" },
@@ -214,7 +219,8 @@ describe("mysql-proxy.options", function()
         "proxy-fix-bug-25371",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
         "basedir", "plugins", "defaults-file",
-        "check-config", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
+        "check-config", "log-format", "log-use-syslog", "keepalive",
+        "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
         "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")

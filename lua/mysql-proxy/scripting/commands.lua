@@ -35,7 +35,7 @@ local function err(errcode, text)
 end
 
 local function critical(session, text, ...)
-  session.proxy.log:critical(("%s: %s"):format(tostring(session), text:format(...)))
+  session.proxy.log:about(session, "critical", text:format(...))
 end
 
 local function made_by_script(session)
@@ -240,7 +240,7 @@ local function kept_answer(session, verdict, kept)
   elseif verdict == SEND_RESULT then
     return made_by_script(session)
   elseif verdict and verdict ~= 0 then
-    session.proxy.log:message(tostring(session) .. ": return-code for read_query_result() was neither "
+    session.proxy.log:about(session, "message", "return-code for read_query_result() was neither "
       .. "PROXY_SEND_RESULT or PROXY_IGNORE_RESULT, will ignore the result")
   end
   return kept

@@ -155,7 +155,7 @@ local function log_line(level, ...)
   for index = 1, select("#", ...) do
     parts[index] = tostring(parts[index])
   end
-  log[level](log, ("%s: %s"):format(tostring(session), table.concat(parts, "\t")))
+  log:about(session, level, table.concat(parts, "\t"))
 end
 
 -- What is looked up when a script asks for it: modules like proxy.commands once required.
