@@ -183,12 +183,12 @@ function Program:finish_start()
     end
     self.log:critical(("mysql-proxy %s started"):format(process.version))
     self.log:debug(("max open file-descriptors = %d"):format((process.max_open_files())))
+    if self.settings.keepalive then
+      process.worker_ready() -- before the shell knows, and somebody may be in a hurry to kill
+    end
     if self.settings.daemon then
       ok, err = process.ready(self.log.to_stderr)
     end
-  end
-  if ok and self.settings.keepalive then
-    process.worker_ready()
   end
   if not ok then
     return self:fail(err)
