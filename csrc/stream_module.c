@@ -175,6 +175,25 @@ static bool has_folder(const char *path) {
   return stat(folder, &st) == 0 || errno != ENOENT;
 }
 
+/* stream.listen_on(owner, descriptor, backlog): takes over a listening socket that was made elsewhere.
+ * Result: the listening stream as of listen(); or nil, message, code. */
+static int listen_on(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int descriptor = luaL_checkint(L, 2);
+  int backlog = luaL_checkint(L, 3);
+  struct sockaddr_storage name;
+  socklen_t size = sizeof name;
+  if (getsockname(descriptor, (struct sockaddr *)&name, &size) != 0)
+    return stream_push_failure(L, uv_translate_sys_error(errno));
+  bool local = name.ss_family == AF_UNIX;
+  struct stream *s = new_stream(L, 1, local);
+  int status = local ? uv_pipe_open(&s->uv.pipe, descriptor) : uv_tcp_open(&s->uv.tcp, descriptor);
+  if (status == 0) status = uv_listen(&s->uv.stream, backlog, on_connection);
+  if (status == 0) return 1;
+  stream_close(s);
+  return stream_push_failure(L, status);
+}
+
 /* stream.listen(owner, ip, port, backlog) or stream.listen(owner, path, nil, backlog).
  * Result: the listening stream, whose owner gets on_connection; or nil, message, code. */
 static int listen_stream(lua_State *L) {
@@ -427,6 +446,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                      {NULL, NULL}};
   static const luaL_Reg functions[] = {{"connect", connect_stream},
                                        {"listen", listen_stream},
+                                       {"listen_on", listen_on},
                                        {"on_error", on_error},
                                        {"on_slow", on_slow},
                                        {"guard_callbacks", guard_callbacks},

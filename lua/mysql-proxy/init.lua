@@ -23,7 +23,8 @@ local BACKLOG = 1024
 local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 = false }
 
 ---@class ProxyOptions
----@field proxy_address? string[] where clients connect; default 127.0.0.1:4040
+---@field proxy_address? (string|integer)[] where clients connect; default 127.0.0.1:4040. An integer is a descriptor of
+---  a socket that listens already; so it is with the other two
 ---@field proxy_backend_addresses? string[] the servers; default 127.0.0.1:3306
 ---@field proxy_read_only_address? string[] where clients connect who may only read; default none
 ---@field proxy_read_only_address_given? boolean false: if that address is in use the proxy does without
@@ -164,14 +165,18 @@ end
 
 function Proxy:add_ports(texts, template)
   for _, text in ipairs(texts) do
-    local parsed, message = address.parse(text, 3306, true)
-    if not parsed then
-      return nil, message
+    local parsed, message
+    if type(text) == "string" then
+      parsed, message = address.parse(text, 3306, true)
+      if not parsed then
+        return nil, message
+      end
     end
     self.ports[#self.ports + 1] = setmetatable({
       proxy = self,
-      address = text,
+      address = parsed and text or "descriptor " .. text,
       parsed = parsed,
+      descriptor = not parsed and text or nil,
       kind = template.kind,
       required = template.required,
       backend_type = template.backend_type,
@@ -206,18 +211,49 @@ function Proxy:listen(callback)
   next_port()
 end
 
+-- Whether the port may be there. -> true | nil, message
+function Port:may_listen(place)
+  if not self.check then
+    return true
+  end
+  local ok, message = self.check(self.address, place)
+  self.required = self.required or not ok -- not to be overlooked
+  return ok, message
+end
+
+function Port:opened(listener)
+  self.listening = true
+  table.insert(self.proxy.listeners, listener)
+  self.proxy.log:message(("%s listening on port %s"):format(self.kind, (listener:address("local"))))
+end
+
+-- On a socket that was made by somebody else.
+function Port:take_over(callback)
+  local listener, message = stream.listen_on(self, self.descriptor, BACKLOG)
+  if not listener then
+    return callback(nil, ("listening on %s failed: %s"):format(self.address, message))
+  end
+  local place = address.parse(listener:address("local") or "/", nil, true) or {}
+  local ok, problem = self:may_listen({ path = place.path, ip = place.host })
+  if not ok then
+    listener:close()
+    return callback(nil, problem)
+  end
+  self:opened(listener)
+  callback(true)
+end
+
 function Port:listen(callback)
+  if self.descriptor then
+    return self:take_over(callback)
+  end
   address.resolve(self.parsed, function(failure, places)
     if failure then
       return callback(nil, ("cannot resolve %s: %s"):format(self.address, failure))
     end
     for _, place in ipairs(places) do
-      local allowed, problem = true, nil
-      if self.check then
-        allowed, problem = self.check(self.address, place)
-      end
+      local allowed, problem = self:may_listen(place)
       if not allowed then
-        self.required = true -- not to be overlooked
         return callback(nil, problem)
       end
     end
@@ -227,9 +263,7 @@ function Port:listen(callback)
         local reason = code == "EADDRINUSE" and "Address already in use (98)" or message
         return callback(nil, ("bind(%s) failed: %s"):format(self.address, reason))
       end
-      self.listening = true
-      table.insert(self.proxy.listeners, listener)
-      self.proxy.log:message(("%s listening on port %s"):format(self.kind, (listener:address("local"))))
+      self:opened(listener)
     end
     callback(true)
   end)

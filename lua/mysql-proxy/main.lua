@@ -4,6 +4,7 @@ local log = require("mysql-proxy.log")
 local options = require("mysql-proxy.options")
 local paths = require("mysql-proxy.paths")
 local process = require("mysql-proxy.process")
+local service = require("mysql-proxy.service")
 -- luv makes its loop when it is first required, and a loop does not survive a fork: nothing that needs luv may be
 -- required up here.
 
@@ -62,10 +63,10 @@ end
 
 function Program:stop_loop()
   self.state = "ended"
-  for _, handle in ipairs(self.signals) do
+  for _, handle in ipairs(self.handles) do
     handle:close()
   end
-  self.signals = {}
+  self.handles = {}
   self.uv.stop() -- whatever else is open, a script's timer for example, does not hold up the end
 end
 
@@ -82,6 +83,7 @@ function Program:terminate()
   elseif self.state == "running" then
     self.state = "stopping"
     self.log:message("Initiating shutdown, requested from signal handler")
+    self.settings.service:tell("STOPPING=1", self.log)
     self.proxy:shutdown(self.settings.shutdown_timeout, self:guard(function()
       if self.state == "stopping" then
         self:stop_loop()
@@ -113,7 +115,7 @@ function Program:handle_signals()
     handle:start(name, self:guard(function()
       method(self)
     end))
-    self.signals[#self.signals + 1] = handle
+    self.handles[#self.handles + 1] = handle
   end
   on("sigterm", self.terminate)
   on("sigint", self.terminate)
@@ -154,7 +156,7 @@ function Program:drop_privileges()
   files[#files + 1] = settings.pid_file
   for _, list in ipairs({ settings.proxy_address, settings.proxy_read_only_address, settings.admin_address }) do
     for _, listener in ipairs(list) do
-      if listener:sub(1, 1) == "/" then
+      if type(listener) == "string" and listener:sub(1, 1) == "/" then
         files[#files + 1] = listener
       end
     end
@@ -194,6 +196,8 @@ function Program:finish_start()
     return self:fail(err)
   end
   self.state = "running"
+  self.settings.service:tell("READY=1", self.log)
+  table.insert(self.handles, self.settings.service:watch(self.log))
 end
 
 -- luv 1.44 reads freed memory if the Lua state is closed while a handle is still closing. What closes is closed after
@@ -209,6 +213,7 @@ end
 -- Runs the proxy until a signal ends it. -> nothing | message of why it could not be started
 function Program:run()
   self.uv = require("luv")
+  service.forget_environment()
   local err
   self.proxy, err = require("mysql-proxy").new(self.settings)
   if not self.proxy then
@@ -262,6 +267,10 @@ local function prepare(settings)
     ok = settings.log
   end
   if ok then
+    settings.service = service.new()
+    ok, err = service.take_sockets(settings)
+  end
+  if ok then
     ok, err = raise_open_files(settings)
   end
   if ok and settings.daemon then
@@ -298,7 +307,7 @@ local function serve(settings)
   for _, warning in ipairs(settings.warnings) do
     settings.log:warning(warning)
   end
-  local program = setmetatable({ settings = settings, log = settings.log, state = "starting", signals = {} }, Program)
+  local program = setmetatable({ settings = settings, log = settings.log, state = "starting", handles = {} }, Program)
   local failure = program:run()
   if failure then
     start_failed(settings, failure)

@@ -425,7 +425,7 @@ describe("mysql-proxy", function()
         install(layouts["build tree"], "")
         os.execute(("cd %s/lib/mysql-proxy && ln -s %s/lib/mysql-proxy/mysql-proxy . && cd lua/mysql-proxy"
           .. " && for f in address defaults_file help log main option_checks"
-          .. " option_values options paths; do ln -sf %s/lib/mysql-proxy/lua/mysql-proxy/$f.lua .; done")
+          .. " option_values options paths service; do ln -sf %s/lib/mysql-proxy/lua/mysql-proxy/$f.lua .; done")
           :format(folder, BUILD, BUILD))
         local file = assert(io.open(folder .. "/lib/mysql-proxy/lua/mysql-proxy/init.lua", "w"))
         file:write([[
