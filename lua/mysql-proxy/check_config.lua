@@ -5,15 +5,13 @@ local uv = require("luv")
 local address = require("mysql-proxy.address")
 local check_script = require("mysql-proxy.check_script")
 local log = require("mysql-proxy.log")
+local mysql_proxy = require("mysql-proxy")
 local process = require("mysql-proxy.process")
 
 local SCRIPTS = { "proxy_lua_script", "admin_lua_script" }
 local WRITTEN = { "log_file", "pid_file" }
 local LISTENING = { "proxy_address", "proxy_read_only_address", "admin_address" }
-local ADDRESSES = {
-  "proxy_address", "proxy_read_only_address", "admin_address", "proxy_backend_addresses",
-  "proxy_read_only_backend_addresses",
-}
+local BACKENDS = { "proxy_backend_addresses", "proxy_read_only_backend_addresses" }
 
 local function option_name(key)
   return "--" .. key:gsub("_", "-")
@@ -80,18 +78,37 @@ local function check_files(settings, add)
   end
 end
 
-local function check_addresses(settings, add)
-  for _, key in ipairs(ADDRESSES) do
+local function check_backends(settings, add)
+  for _, key in ipairs(BACKENDS) do
     for _, text in ipairs(settings[key]) do
-      local passive = not key:find("backend", 1, true)
-      address.resolve(assert(address.parse(text, nil, passive)), function(failure)
+      address.resolve(assert(address.parse(text)), function(failure)
         if failure then
           add(("%s: cannot resolve %s: %s"):format(option_name(key), text, failure))
         end
       end)
     end
   end
-  uv.run()
+end
+
+-- The proxy as it would be started, up to the opening of its ports.
+local function check_proxy(settings, add)
+  local proxy, message = mysql_proxy.new(settings)
+  if not proxy then
+    return add(message)
+  end
+  for _, port in ipairs(proxy.ports) do
+    address.resolve(port.parsed, function(failure, places)
+      if failure then
+        return add(("%s: cannot resolve %s: %s"):format(port.kind, port.address, failure))
+      end
+      for _, place in ipairs(places) do
+        local ok, problem = port:may_listen(place)
+        if not ok then
+          return add(problem)
+        end
+      end
+    end)
+  end
 end
 
 local function check_process(settings, add)
@@ -128,7 +145,9 @@ return function(settings)
   end
   check_process(settings, add)
   check_files(settings, add)
-  check_addresses(settings, add)
+  check_backends(settings, add)
+  check_proxy(settings, add)
+  uv.run()
   check_scripts(settings, add, function(text)
     report[#report + 1] = text
   end)

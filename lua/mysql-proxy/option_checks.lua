@@ -44,26 +44,12 @@ local function check_plugins(given)
   return true
 end
 
--- A script that answers the admin port has always needed a login.
-local function check_admin(given)
-  if not given.admin_lua_script then
-    return true
-  elseif not given.admin_username then
-    return nil, "--admin-username needs to be set"
-  elseif not given.admin_password then
-    return nil, "--admin-password needs to be set"
-  elseif given.admin_password == "" then
-    return nil, "--admin-password cannot be empty"
-  end
-  return true
-end
-
 --- Looks at all options together.
 ---@param given table values by key, without defaults
 ---@return true?
 ---@return string? message the first mistake
 return function(given)
-  for _, check in ipairs({ check_basedir, check_log, check_plugins, check_backends, check_admin }) do
+  for _, check in ipairs({ check_basedir, check_log, check_plugins, check_backends }) do
     local ok, message = check(given)
     if not ok then
       return nil, message

@@ -222,11 +222,11 @@ describe("mysql-proxy", function()
         "mysql-proxy: --admin-lua-script: ", -- its place depends on where the program is
         "mysql-proxy: --log-file: F/missing/p.log cannot be written: there is no folder F/missing/",
         "mysql-proxy: --pid-file: F/. cannot be written: it is a folder",
-        "mysql-proxy: --proxy-address: cannot resolve nor-this.invalid:4040: no address found for host name 'nor-this.",
         "mysql-proxy: --proxy-address: the socket F/missing/socket cannot be made: there is no folder F/missing/",
         "mysql-proxy: --proxy-backend-addresses: cannot resolve no-such-host.invalid:1: no address found for host name",
         "mysql-proxy: --proxy-lua-config-folder: there is no folder F/file",
         "mysql-proxy: --proxy-lua-script: F/bad.lua:",
+        "mysql-proxy: proxy: cannot resolve nor-this.invalid:4040: no address found for host name 'nor-this.",
       } do
         assert.matches(text, lines[index] or "", 1, true)
       end
@@ -240,6 +240,8 @@ describe("mysql-proxy", function()
       assert.equal("", err)
       assert.matches(("warning: %s: there is no option color\n"):format(file), out, 1, true)
       refused("unknown option: extra", "--check-config", "extra")
+      refused("--admin-username needs to be set", "--check-config", "--admin-password=x")
+      refused("only offered on loopback", "--check-config", "--admin-address=0.0.0.0:4041")
       code, out, err = run("--check-config", "--user=no-such-user")
       assert.equal(1, code)
       assert.equal("", out)

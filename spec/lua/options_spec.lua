@@ -163,13 +163,6 @@ describe("mysql-proxy.options", function()
       ["no threads"] = { { "--event-threads=0" }, "--event-threads has to be >= 1, is 0" },
       ["a plugin that there is not"] = { { "--plugins=proxy", "--plugins=debug" },
         "loading module 'debug' failed: only proxy and admin are built in; setting --plugin-dir=<dir> might help" },
-      ["an admin script without a user"] = { { "--admin-lua-script=a.lua" }, "--admin-username needs to be set" },
-      ["an admin script without a password"] = { { "--admin-lua-script=a.lua", "--admin-username=a" },
-        "--admin-password needs to be set" },
-      ["an admin script with an empty password"] = {
-        { "--admin-lua-script=a.lua", "--admin-username=a", "--admin-password=" },
-        "--admin-password cannot be empty",
-      },
       ["an empty element of a list"] = { { "-b", "a:1,,b:2" }, "is ''. No port number" },
       ["the same backend twice"] = { { "-b", "db:3306", "-b", "DB" }, "backend DB is already known!" },
       ["a backend that is read-only too"] = { { "-b", "/run/m.sock", "-r", "/run/m.sock" },
