@@ -1,7 +1,9 @@
-/* Lua module "mysql-proxy.process", continued: going into the background, and keeping a worker process alive. */
+/* Lua module "mysql-proxy.process", continued: going into the background, keeping a worker process
+ * alive, and what is left to say when it dies. */
 #include "process.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -230,7 +232,42 @@ static int l_send_signal(lua_State *L) {
   return luaL_argerror(L, 2, "the name of a signal expected");
 }
 
+static int crash_fd = -1; /* where a crash is told */
+
+/* Nothing but what is safe in a process that is broken. The signal's default action follows. */
+static void tell_crash(int number) {
+  void *frames[64];
+  char text[] = "mysql-proxy died on signal 00, backtrace:\n";
+  char *digits = strchr(text, '0');
+  digits[0] = (char)('0' + number / 10 % 10);
+  digits[1] = (char)('0' + number % 10);
+  process_write_all(crash_fd, text, sizeof text - 1);
+  backtrace_symbols_fd(frames, backtrace(frames, sizeof frames / sizeof *frames), crash_fd);
+  raise(number);
+}
+
+/* backtrace_on_crash([path]) -> true | nil, message, errno
+ * A signal that a bug causes writes a backtrace of the C functions to that file, or to standard error, before it ends
+ * the process. To be called again when the file has been renamed. */
+static int l_backtrace_on_crash(lua_State *L) {
+  static char stack[64 * 1024]; /* the signal may be for a stack that is full */
+  static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+  const char *path = luaL_optstring(L, 1, NULL);
+  int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return process_fail(L, errno, "opening the file for backtraces failed");
+  if (crash_fd >= 0) close(crash_fd);
+  crash_fd = fd;
+  void *first;
+  backtrace(&first, 1); /* loads what it needs, which a broken process may not be able to */
+  sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
+  struct sigaction action = {.sa_handler = tell_crash, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND | SA_NODEFER};
+  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) sigaction(crashes[i], &action, NULL);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
 const luaL_Reg process_daemon_functions[] = {
+    {"backtrace_on_crash", l_backtrace_on_crash},
     {"daemonize", l_daemonize},
     {"detach", l_detach},
     {"failed", l_failed},

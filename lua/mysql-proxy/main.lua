@@ -96,6 +96,16 @@ function Program:terminate()
   end
 end
 
+-- A crash writes a backtrace to the log, if that is asked for.
+function Program:tell_crashes()
+  if self.settings.log_backtrace_on_crash then
+    local ok, err = process.backtrace_on_crash(self.log.path)
+    if not ok then
+      self.log:warning(err)
+    end
+  end
+end
+
 function Program:reopen_log()
   if not self.log.path then
     return
@@ -104,6 +114,7 @@ function Program:reopen_log()
   local ok, err = self.log:reopen()
   if ok then
     self.log:message("re-opened log file after SIGHUP")
+    self:tell_crashes()
   else
     self.log:critical(err)
   end
@@ -224,6 +235,7 @@ function Program:run()
     self:terminate()
   end)
   self:handle_signals()
+  self:tell_crashes()
   self.proxy:listen(self:guard(function(ok, listen_err)
     if self.state ~= "starting" then
       return -- ended while a host name was looked up

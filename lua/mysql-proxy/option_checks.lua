@@ -34,12 +34,16 @@ local function check_log(given)
 end
 
 local function check_plugins(given)
-  local built_in = { proxy = true, admin = true }
+  local built_in, admin = { proxy = true, admin = true }, not given.plugins
   for _, name in ipairs(given.plugins or {}) do
+    admin = admin or name == "admin"
     if not built_in[name] then
       return nil, ("loading module '%s' failed: only proxy and admin are built in; %s"):format(name,
         "setting --plugin-dir=<dir> might help")
     end
+  end
+  if given.no_proxy and not admin then
+    return nil, "nothing is left to run: --no-proxy, and --plugins does not name admin"
   end
   return true
 end

@@ -58,6 +58,7 @@ local OPTIONS = {
   { group = "log", name = "log-format", kind = "choice", value = "NAME", default = "text",
     choices = { "text", "json" }, help = "text or json" },
   { group = "log", name = "log-use-syslog", kind = "flag", help = "log to syslog" },
+  { group = "log", name = "log-backtrace-on-crash", kind = "flag", help = "log where in C a crash was" },
 
   { group = "proxy", name = "proxy-address", short = "P", kind = "addresses", value = "ADDR", passive = true,
     default = { "127.0.0.1:4040" }, help = "listen here" },

@@ -54,8 +54,10 @@ function service.take_sockets(settings)
       return nil, message
     end
     local key = ADDRESSES[names[index]] or "proxy_address"
-    taken[key] = taken[key] or {}
-    table.insert(taken[key], descriptor)
+    if settings.plugins[key == "admin_address" and "admin" or "proxy"] then
+      taken[key] = taken[key] or {}
+      table.insert(taken[key], descriptor)
+    end
   end
   for key, descriptors in pairs(taken) do
     settings[key], settings[key .. "_given"] = descriptors, true

@@ -72,6 +72,17 @@ describe("the log", function()
     check("client closed", "debug", "client closed")
   end)
 
+  it("has a backtrace of a crash, if that is asked for, in the file that is the log by then", function()
+    proxy = proxies.start({ server }, { "--log-backtrace-on-crash" })
+    assert(os.rename(proxy.log_file, proxy.log_file .. ".1"))
+    uv.kill(proxy.pid, "sighup")
+    assert.is_string(proxy:wait_for_log("re%-opened log file after SIGHUP\n"))
+    uv.kill(proxy.pid, "sigsegv")
+    local _, signal = proxy.process:wait(20)
+    assert.equal(11, signal)
+    assert.matches("\nmysql%-proxy died on signal 11, backtrace:\n[^\n]+%[0x%x+%]\n[^\n]+%[0x%x+%]\n", proxy:log())
+  end)
+
   it("goes to syslog, without times of its own, and in the background too", function()
     local folder = process.path("dev") -- stands for /dev where the program runs
     assert(uv.fs_mkdir(folder, tonumber("755", 8)))

@@ -163,6 +163,8 @@ describe("mysql-proxy.options", function()
       ["no threads"] = { { "--event-threads=0" }, "--event-threads has to be >= 1, is 0" },
       ["a plugin that there is not"] = { { "--plugins=proxy", "--plugins=debug" },
         "loading module 'debug' failed: only proxy and admin are built in; setting --plugin-dir=<dir> might help" },
+      ["neither plugin"] = { { "--no-proxy", "--plugins=proxy" },
+        "nothing is left to run: --no-proxy, and --plugins does not name admin" },
       ["an empty element of a list"] = { { "-b", "a:1,,b:2" }, "is ''. No port number" },
       ["the same backend twice"] = { { "-b", "db:3306", "-b", "DB" }, "backend DB is already known!" },
       ["a backend that is read-only too"] = { { "-b", "/run/m.sock", "-r", "/run/m.sock" },
@@ -212,7 +214,7 @@ describe("mysql-proxy.options", function()
         "proxy-fix-bug-25371",
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
         "basedir", "plugins", "defaults-file",
-        "check-config", "log-format", "log-use-syslog", "keepalive",
+        "check-config", "log-format", "log-use-syslog", "log-backtrace-on-crash", "keepalive",
         "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
         "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do
