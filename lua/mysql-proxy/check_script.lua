@@ -4,6 +4,7 @@
 local lpeg = require "lpeg"
 
 local constants = require "mysql-proxy.scripting.constants"
+local script = require "mysql-proxy.script"
 
 local P, R, S, C, Cc, Ct, Cp = lpeg.P, lpeg.R, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Ct, lpeg.Cp
 
@@ -168,16 +169,10 @@ end
 ---@return string|nil report what it has, and warnings; nil if it does not compile
 ---@return string|nil message why not
 function M.check(path)
-  local file, message = io.open(path, "rb")
-  if not file then
+  local text, message = script.read(path)
+  if not text then
     return nil, message
   end
-  local text = file:read("*a")
-  file:close()
-  if not text then
-    return nil, path .. " cannot be read"
-  end
-  text = text:gsub("^#[^\n]*", "")
   local chunk
   chunk, message = loadstring(text, "@" .. path)
   if not chunk then

@@ -69,6 +69,9 @@ end
 -- A comma separated list, which adds to what the option got before.
 function readers.addresses(option, text, addresses)
   addresses = addresses or {}
+  if option.may_be_empty and text == "" then
+    return addresses
+  end
   for part in (text .. ","):gmatch("([^,]*),") do
     part = part:match("^%s*(.-)%s*$")
     local parsed, err = address.parse(part, nil, option.passive)

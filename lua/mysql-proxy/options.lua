@@ -63,7 +63,7 @@ local OPTIONS = {
   { group = "proxy", name = "proxy-address", short = "P", kind = "addresses", value = "ADDR", passive = true,
     default = { "127.0.0.1:4040" }, help = "listen here" },
   { group = "proxy", name = "proxy-read-only-address", kind = "addresses", value = "ADDR", passive = true,
-    default = { "127.0.0.1:4042" }, help = "listen here for reading only" },
+    default = { "127.0.0.1:4042" }, may_be_empty = true, help = "listen here for reading only" },
   { group = "proxy", name = "proxy-backend-addresses", short = "b", kind = "addresses", value = "ADDR",
     default = { "127.0.0.1:3306" }, help = "MySQL servers" },
   { group = "proxy", name = "proxy-read-only-backend-addresses", short = "r", kind = "addresses", value = "ADDR",

@@ -215,4 +215,20 @@ function M.log_in(session, sequence)
   return change_user(session, M.login_to_be_asked(login), sequence)
 end
 
+local OWN_LOGIN_FAILED = "(lua) the login that read_auth has queued is of no use on the idle connection: %s"
+
+--- A script logs in over an idle connection in the client's stead, with what was computed for its challenge.
+---@param login table|nil the script's login, nil if it is none
+function M.log_in_as(session, sequence, login)
+  local problem = not login and "it cannot be decoded"
+    or #(login.response or "") > RESPONSE_LIMIT and ("its response is longer than %d bytes"):format(RESPONSE_LIMIT)
+    or not suitable(session)(session.server) and "the client speaks otherwise than that connection"
+  if problem then
+    return session:refuse(sequence + 1, {
+      errcode = 1105, sqlstate = "07000", errmsg = OWN_LOGIN_FAILED:format(problem),
+    })
+  end
+  return change_user(session, login, sequence)
+end
+
 return M

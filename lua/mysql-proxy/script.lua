@@ -17,7 +17,14 @@ local function version_of(stat)
   return ("%d.%d %d %d"):format(stat.mtime.sec, stat.mtime.nsec, stat.size, stat.ino)
 end
 
-local function compile(path)
+local ESCAPE = 27 -- what compiled Lua begins with
+
+--- A script's text, without a first line for the shell. Compiled Lua is refused: the interpreter believes whatever it
+--- says, and it is of one interpreter only.
+---@param path string
+---@return string|nil text
+---@return string|nil message
+function M.read(path)
   local file, message = io.open(path, "rb")
   if not file then
     return nil, message
@@ -26,8 +33,18 @@ local function compile(path)
   file:close()
   if not text then
     return nil, path .. " cannot be read"
+  elseif text:byte() == ESCAPE then
+    return nil, path .. " is compiled Lua, a script has to be Lua's source text"
   end
-  return loadstring(text:gsub("^#[^\n]*", ""), path)
+  return (text:gsub("^#[^\n]*", ""))
+end
+
+local function compile(path)
+  local text, message = M.read(path)
+  if not text then
+    return nil, message
+  end
+  return loadstring(text, path)
 end
 
 --- A message of Lua's about a script, with its whole path, of which Lua keeps some 50 characters: `[string "PATH..."]`.

@@ -345,11 +345,19 @@ function Session:pass_handshake_response(verdict)
     self.client:send(proto.to_ok_packet { server_status = STATUS_AUTOCOMMIT }, sequence + 1)
     return self:begin_queries()
   end
-  if self.server.username then -- an idle connection
-    return pool.log_in(self, sequence)
+  local own, login
+  if verdict == SEND_QUERY then
+    own, login = self.proxy.scripting.login_packet(self)
   end
-  self:await_auth_result(0)
-  self.server.stream:send(verdict == SEND_QUERY and self.proxy.scripting.login_packet(self) or packet, sequence)
+  self.scripts_login = own ~= nil
+  if not self.server.username then
+    self:await_auth_result(0)
+    self.server.stream:send(own or packet, sequence)
+  elseif own then
+    pool.log_in_as(self, sequence, login)
+  else
+    pool.log_in(self, sequence)
+  end
 end
 
 --- The server is about to get a login.
@@ -413,7 +421,7 @@ function Session:take_auth_result(payload, sequence)
     return self:cannot_ask_again()
   end
   self:logged_in(self.login, true)
-  self.server.response_checked = kind == OK and not self.switched
+  self.server.response_checked = kind == OK and not self.switched and not self.scripts_login
   self.auth_result, self.auth_sequence = payload, (sequence + self.sequence_shift) % 256
   self.server.stream:hold_packets() -- its next may have come already, and the hook may wait
   return self:ask("read_auth_result", self.view and { packet = payload }, self.pass_auth_result)

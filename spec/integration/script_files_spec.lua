@@ -76,6 +76,13 @@ for _, server in ipairs(servers.all()) do
         process.write_file(path, "error({})")
         refused_with(EXECUTE_FAILED)
         series:logs(("(critical) (lua-error) [%s]\n\t(null)\n"):format(path), true)
+        process.write_file(path, string.dump(assert(loadstring("version = 5" .. EVAL))))
+        refused_with(LOAD_FAILED)
+        series:logs(("lua_load_file(%s) failed: %s is compiled Lua, a script has to be Lua's source text"):format(path,
+          path), true)
+        local code, output, errors = process.run(proxies.build .. "/mysql-proxy", { "--check-script=" .. path })
+        assert.same({ 1, "" }, { code, output })
+        assert.matches("is compiled Lua, a script has to be Lua's source text\n$", errors)
         process.write_file(path, "version = 4" .. EVAL)
         is("4")
         assert.equal("1", says(series.clients[1], "version"))

@@ -77,6 +77,13 @@ describe("mysql-proxy.options", function()
     assert.is_true(parsed.admin_address_given)
   end)
 
+  it("has no read-only port where its address is empty", function()
+    local parsed = parse("--proxy-read-only-address=")
+    assert.same({}, parsed.proxy_read_only_address)
+    assert.same({}, parse("--proxy-read-only-address", "").proxy_read_only_address)
+    assert.same({ "127.0.0.1:4040" }, parsed.proxy_address)
+  end)
+
   it("leaves out the proxy or the admin interface where only the other is named, and with --no-proxy", function()
     assert.same({ admin = true }, parse("--plugins=admin").plugins)
     assert.same({}, parse("--plugins=admin").proxy_address)

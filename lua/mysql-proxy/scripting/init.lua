@@ -110,6 +110,8 @@ end
 
 --- The login that the script has queued instead of the client's; nil if there is none. Who logs in is the script's to
 --- say, the protocol's features are agreed upon with the client.
+---@return string|nil packet
+---@return table|nil login decoded, if the packet is one
 function M.login_packet(session)
   local packet = queue.take(session.queue)
   session.queue:reset()
@@ -126,7 +128,8 @@ function M.login_packet(session)
   if not login.auth_plugin_name then -- scripts of old know no other, and without a password it does not matter
     login.auth_plugin_name = login.response and "mysql_native_password" or client.auth_plugin_name
   end
-  return proto.to_response_packet(login)
+  local encoded, own = pcall(proto.to_response_packet, login)
+  return encoded and own or packet, login -- one that is too long for the client's features stays as it is
 end
 
 --- The session ends: whatever waits does so no more, and disconnect_client is told.
