@@ -1,54 +1,14 @@
 -- Clients that others wrote see the same through the proxy as without it, also while a script is loaded. What each does
 -- is in clients/; here they run all ways, and what they print is compared.
 
+local connectors = require "spec.support.connectors"
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
-local uv = require "luv"
-
 local here = "spec/integration/clients/"
 local SECONDS = 60
-
-local cache = (os.getenv("XDG_CACHE_HOME") or os.getenv("HOME") .. "/.cache") .. "/mysql-proxy"
-
-local function environment(more)
-  local list = {}
-  for name, value in pairs(uv.os_environ()) do
-    list[#list + 1] = more[name] and nil or name .. "=" .. value
-  end
-  for name, value in pairs(more) do
-    list[#list + 1] = name .. "=" .. value
-  end
-  return list
-end
-
--- Compiled once for all servers.
-local built = {}
-
-local function build(name, program, args, env)
-  if not built[name] then
-    local folder = process.path(name)
-    assert(uv.fs_mkdir(folder, tonumber("700", 8)))
-    args[#args + 1] = folder
-    local code, output, errors = process.run(program, args, { env = env and environment(env) })
-    assert(code == 0, output .. errors)
-    built[name] = folder
-  end
-  return built[name]
-end
-
-local function go_client()
-  local folder = build("go", "sh", { "-c", 'go build -o "$0/client" ./' .. here .. "go_client" }, {
-    GO111MODULE = "off", GOPATH = "/usr/share/gocode", GOFLAGS = "", GOCACHE = cache .. "/go-build",
-  })
-  return folder .. "/client"
-end
-
-local function java_classes()
-  return build("java", "javac", { here .. "JdbcClient.java", "-d" })
-end
 
 -- name -> function that returns program, arguments, environment
 local programs = {
@@ -59,16 +19,16 @@ local programs = {
     return "php", { "-d", "mysqli.allow_local_infile=1", here .. "mysqli_client.php" }
   end,
   ["npm's mysql2"] = function()
-    return "node", { here .. "mysql2_client.js" }, { NODE_PATH = cache .. "/npm/node_modules" }
+    return "node", { here .. "mysql2_client.js" }, connectors.node
   end,
   ["npm's mariadb"] = function()
-    return "node", { here .. "mariadb_client.js" }, { NODE_PATH = cache .. "/npm/node_modules" }
+    return "node", { here .. "mariadb_client.js" }, connectors.node
   end,
   ["Go's driver"] = function()
-    return go_client(), {}
+    return connectors.go("go", here .. "go_client"), {}
   end,
   ["MariaDB Connector/J"] = function()
-    return "java", { "-cp", java_classes() .. ":/usr/share/java/mariadb-java-client.jar", "JdbcClient" }
+    return "java", connectors.java("JdbcClient", here .. "JdbcClient.java")
   end,
 }
 
@@ -143,7 +103,7 @@ for _, server in ipairs(servers.all()) do
           for _, argument in ipairs { server.host, tostring(port), account.user, account.password, rows } do
             all[#all + 1] = argument
           end
-          return process.run(program, all, { seconds = SECONDS, env = more and environment(more) })
+          return process.run(program, all, { seconds = SECONDS, env = more and connectors.environment(more) })
         end)
         assert.equal(0, code, output .. errors)
         assert.equal("end\n", output:sub(-4), output .. errors)
