@@ -63,8 +63,8 @@ function Backends:add(text, type)
   if not parsed then
     return nil, message
   end
-  for _, known in ipairs(self) do
-    if not known.gone and same_place(known.parsed, parsed) then
+  for _, known in ipairs(self:present()) do
+    if same_place(known.parsed, parsed) then
       return nil, ("backend %s is already known!"):format(text)
     end
   end
@@ -90,6 +90,18 @@ function Backends:remove(backend)
   backend.deleted = true
   backend:obey("draining")
   self:forget_deleted(backend)
+end
+
+--- Those that have not left, in the order of their indexes.
+---@return Backend[]
+function Backends:present()
+  local list = {}
+  for _, backend in ipairs(self) do
+    if not backend.gone then
+      list[#list + 1] = backend
+    end
+  end
+  return list
 end
 
 function Backends:forget_deleted(backend)

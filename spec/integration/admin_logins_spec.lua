@@ -191,8 +191,8 @@ end)
 describe("the admin interface", function()
   it("is refused on other addresses without a login", function()
     for _, address in ipairs { "0.0.0.0:0", ":0", "[::]:0" } do
-      assert.equal(("mysql-proxy: --admin-address=%s: without --admin-username and --admin-password the admin interface "
-        .. "is only offered on loopback, such as 127.0.0.1:4041, or on a unix socket\n"):format(address),
+      assert.equal(("mysql-proxy: --admin-address=%s: without --admin-username and --admin-password the admin "
+        .. "interface is only offered on loopback, such as 127.0.0.1:4041, or on a unix socket\n"):format(address),
         start_fails("--admin-address=" .. address))
     end
   end)

@@ -26,10 +26,8 @@ end
 
 local function rows(admin)
   local list = {}
-  for _, backend in ipairs(admin.proxy.backends) do
-    if not backend.gone then
-      list[#list + 1] = row_of(backend)
-    end
+  for index, backend in ipairs(admin.proxy.backends:present()) do
+    list[index] = row_of(backend)
   end
   return list
 end

@@ -24,7 +24,7 @@ local function proxy_config(admin)
   add("proxy.lua_script", script_name)
   local function add_backends(name, type)
     local count = 0
-    for _, backend in ipairs(proxy.backends) do
+    for _, backend in ipairs(proxy.backends:present()) do
       if backend.type == type then
         add(("%s[%d]"):format(name, count), backend.address)
         count = count + 1
