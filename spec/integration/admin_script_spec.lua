@@ -72,7 +72,7 @@ describe("--admin-lua-script", function()
   local function ask(sql)
     return process.run("mariadb", {
       "--no-defaults", "-h127.0.0.1", "-P" .. proxy.admin_port, "-u" .. USER, "-p" .. PASSWORD, "-B", "-e", sql,
-    })
+    }, { seconds = 20 })
   end
 
   -- The error that a statement gets.
@@ -100,8 +100,8 @@ describe("--admin-lua-script", function()
     assert.equal(0, code, errors)
     assert.equal(("backend_ndx\taddress\tstate\ttype\tuuid\tconnected_clients\n1\t127.0.0.1:%d\tunknown\trw\tNULL\t0\n")
       :format(server.port), output)
-    assert.equal("command\tdescription\nSELECT * FROM help\tshows this help\nSELECT * FROM backends\tlists the backends "
-      .. "and their state\n", (select(2, ask("select * from HELP"))))
+    assert.equal("command\tdescription\nSELECT * FROM help\tshows this help\nSELECT * FROM backends\tlists the "
+      .. "backends and their state\n", (select(2, ask("select * from HELP"))))
     assert.equal("1105 (07000) at line 1: use 'SELECT * FROM help' to see the supported commands", refusal("SELECT 1"))
   end)
 

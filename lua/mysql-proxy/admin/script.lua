@@ -17,7 +17,7 @@ AdminScript.__index = AdminScript
 ---@param path string
 function M.new(proxy, path)
   globals.view(proxy) -- what is shared belongs to the proxy
-  return setmetatable({ proxy = setmetatable({ lua_script = path }, { __index = proxy }), path = path }, AdminScript)
+  return setmetatable({ proxy = setmetatable({ lua_script = path }, { __index = proxy }) }, AdminScript)
 end
 
 --- Runs the script for a new client; next(session) goes on, unless it cannot be loaded.
@@ -28,25 +28,33 @@ end
 
 local FAILED = "need a resultset + proxy.PROXY_SEND_RESULT"
 
+-- The script has answered a command, or not.
+local function answered(session, payload, result, failed)
+  session.work = nil
+  if payload:byte() == COM_QUIT then
+    return session:close()
+  elseif hooks.verdict(result) == scripting.SEND_RESULT then
+    session.client:write((responses.packets(session.view.response, session.sequence, session.capabilities,
+      session.proxy.log, session.proxy.lua_script)))
+    return session:done()
+  end
+  local other = result ~= nil and not failed
+  return session:refuse(session.sequence, {
+    errcode = 1105, sqlstate = "07000", errmsg = FAILED .. (other and " ... got something else" or ""),
+  })
+end
+
 --- Has the script answer a command.
-function AdminScript:take(session, payload)
+function AdminScript.take(_, session, payload)
   session.view.response = {}
   session.work = "hook"
   session.client:hold_packets()
-  return hooks.call(session, "read_query", payload, function(_, result, failed)
-    session.work = nil
-    if payload:byte() == COM_QUIT then
-      return session:close()
-    elseif hooks.verdict(result) == scripting.SEND_RESULT then
-      session.client:write((responses.packets(session.view.response, session.sequence, session.capabilities,
-        session.proxy.log, self.path)))
-      return session:done()
-    end
-    local other = result ~= nil and not failed
-    return session:refuse(session.sequence, {
-      errcode = 1105, sqlstate = "07000", errmsg = FAILED .. (other and " ... got something else" or ""),
-    })
+  local at_once, result = hooks.call(session, "read_query", payload, function(_, later, failed)
+    return answered(session, payload, later, failed)
   end)
+  if at_once then
+    return answered(session, payload, result)
+  end
 end
 
 --- The client has gone.
