@@ -115,6 +115,7 @@ for _, shared in ipairs(servers.all()) do
       for name in pairs(checks) do
         local options = old_script.options(name)
         options[#options + 1] = "--log-level=message"
+        options[#options + 1] = "--proxy-connect-timeout=60" -- how long a busy server takes is not asked for here
         options[#options + 1] = "--proxy-read-only-backend-addresses=127.0.0.1:" .. replica.port
         local proxy = proxies.start({ primary }, options)
         scripts[name] = { proxy = proxy, client = raw.connect(proxy.port):login(sysbench.user) }
