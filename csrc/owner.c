@@ -1,6 +1,7 @@
 #include "owner.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "stream.h"
 
@@ -15,8 +16,9 @@ static const char *const names[OWNER_METHODS] = {
 };
 
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
-static void look_at_clock(lua_State *L, struct stream_loop *shared, enum owner_method method) {
-  uint64_t took = uv_hrtime() / 1000000 - uv_now(shared->loop);
+static void look_at_clock(lua_State *L, struct stream_loop *shared, enum owner_method method, uint64_t began) {
+  uint64_t now = uv_hrtime(), took = now / 1000000 - uv_now(shared->loop);
+  if (began) shared->calls.taken[method].time += now - began;
   if (took < SLOW_MS) return;
   uv_update_time(shared->loop);
   push_reference(L, shared->calls.on_slow);
@@ -39,8 +41,11 @@ static int call(lua_State *L) {
   lua_pushvalue(L, OWNER_INDEX);
   int arguments = event->push(L, event);
   if (arguments < 0) return 0;
+  struct stream_loop *shared = event->stream->shared;
+  uint64_t began = shared->calls.timed ? uv_hrtime() : 0;
+  if (began) shared->calls.taken[event->method].calls++;
   lua_call(L, 1 + arguments, 0);
-  look_at_clock(L, event->stream->shared, event->method);
+  look_at_clock(L, shared, event->method, began);
   return 0;
 }
 
@@ -78,7 +83,20 @@ static int traceback(lua_State *L) {
   return 1;
 }
 
+void owner_push_times(lua_State *L, const struct owner_calls *calls) {
+  lua_createtable(L, 0, OWNER_METHODS);
+  for (int i = 0; i < OWNER_METHODS; i++) {
+    lua_createtable(L, 0, 2);
+    lua_pushnumber(L, (lua_Number)calls->taken[i].calls);
+    lua_setfield(L, -2, "calls");
+    lua_pushnumber(L, (lua_Number)calls->taken[i].time / 1e9);
+    lua_setfield(L, -2, "seconds");
+    lua_setfield(L, -2, names[i]);
+  }
+}
+
 void owner_open(lua_State *L, struct owner_calls *calls) {
+  memset(calls, 0, sizeof *calls);
   for (int i = 0; i < OWNER_METHODS; i++) {
     lua_pushstring(L, names[i]);
     calls->methods[i] = luaL_ref(L, LUA_REGISTRYINDEX);

@@ -28,6 +28,10 @@ enum owner_method {
 struct owner_calls {
   int methods[OWNER_METHODS]; /* their names */
   int call, traceback, on_error, on_slow;
+  bool timed;
+  struct {
+    uint64_t calls, time; /* ns */
+  } taken[OWNER_METHODS]; /* if timed */
 };
 
 enum owner_told { OWNER_TOLD, OWNER_FAILED /* its method has, which has been reported */, OWNER_HAS_NO_METHOD };
@@ -49,6 +53,9 @@ enum owner_told owner_tell(struct stream *s, struct owner_event *event);
 
 /* Pops an error, a traceback, and gives it to on_error's handler. */
 void owner_report_error(lua_State *L, const struct owner_calls *calls);
+
+/* Pushes a table: the name of each method -> { calls, seconds }, since they are timed. */
+void owner_push_times(lua_State *L, const struct owner_calls *calls);
 
 /* Fills `calls` in for this Lua state. */
 void owner_open(lua_State *L, struct owner_calls *calls);

@@ -16,14 +16,10 @@ enum {
 
 /* --- pending commands -------------------------------------------------------------------------------------- */
 
-static struct pending *pending_at(struct relay *r, uint32_t index) {
-  return &r->pending[(r->pending_first + index) % r->pending_capacity];
-}
-
 static bool pending_grow(struct relay *r) {
   struct pending *grown = malloc(r->pending_capacity * 2 * sizeof *grown);
   if (!grown) return false;
-  for (uint32_t i = 0; i < r->pending_count; i++) grown[i] = *pending_at(r, i);
+  for (uint32_t i = 0; i < r->pending_count; i++) grown[i] = *relay_pending_at(r, i);
   if (r->pending != r->pending_inline) free(r->pending);
   r->pending = grown;
   r->pending_first = 0;
@@ -36,17 +32,18 @@ bool relay_pending_push(struct relay *r, uint8_t command, enum destination desti
   if (!response_expected(command)) return true;
   if (r->pending_count == r->pending_capacity && !pending_grow(r)) return false;
   r->pending_count++;
-  *pending_at(r, r->pending_count - 1) = (struct pending){command, (uint8_t)destination};
+  *relay_pending_at(r, r->pending_count - 1) = (struct pending){
+      .command = command, .destination = (uint8_t)destination, .sent_at = r->counting ? uv_hrtime() : 0};
   if (r->pending_count == 1) response_begin(&r->answer, command, r->capabilities);
   return true;
 }
 
 static struct pending pending_pop(struct relay *r) {
-  struct pending done = *pending_at(r, 0);
+  struct pending done = *relay_pending_at(r, 0);
   r->pending_first = (r->pending_first + 1) % r->pending_capacity;
   r->pending_count--;
   if (r->pending_count) {
-    response_begin(&r->answer, pending_at(r, 0)->command, r->capabilities);
+    response_begin(&r->answer, relay_pending_at(r, 0)->command, r->capabilities);
   } else if (r->pending != r->pending_inline) {
     free(r->pending);
     r->pending = r->pending_inline;
@@ -74,6 +71,8 @@ void relay_forget(struct relay *r, struct stream *s) {
   if (r->pending != r->pending_inline) free(r->pending);
   r->pending = r->pending_inline;
   r->pending_count = 0;
+  counting_free(r->counting);
+  r->counting = NULL;
   luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->reference);
 }
 
@@ -82,6 +81,7 @@ void relay_forget(struct relay *r, struct stream *s) {
 static void end_relay(struct relay *r, const char *side, const char *message, const char *code) {
   if (r->ended) return;
   r->ended = true;
+  if (r->counting) counting_lose(r, side[0] == 's');
   struct stream *client = r->client;
   relay_tell_end(r, side, message, code);
   struct stream *server = r->server; /* the owner may have detached it */
@@ -112,7 +112,8 @@ static void write_error(struct relay *r, uint8_t sequence, uint16_t code, const 
 static void tell_server_lost(struct relay *r) {
   uint8_t last = r->request.sequence;
   if (!r->waiting || r->answered) {
-    if (!r->pending_count || pending_at(r, 0)->destination >= TO_OWNER || r->answer.state == RESPONSE_TUNNEL) return;
+    if (!r->pending_count || relay_pending_at(r, 0)->destination >= TO_OWNER || r->answer.state == RESPONSE_TUNNEL)
+      return;
     if (!framing_at_boundary(&r->answer.framing)) return;
     uint8_t sequence = r->answer.framing.sequence; /* 0: nothing yet */
     if (!r->uploading && sequence) last = (uint8_t)(sequence + r->numbering.shift);
@@ -188,7 +189,8 @@ void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
 /* The server waits for what the client says next, whatever the owner still thinks about. */
 static bool is_clients_turn(struct relay *r) {
   if (r->uploading || r->logging_in) return true;
-  return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) && pending_at(r, 0)->destination < TO_OWNER;
+  return (pending_is(r, RESPONSE_AUTH) || pending_is(r, RESPONSE_STREAM)) &&
+         relay_pending_at(r, 0)->destination < TO_OWNER;
 }
 
 /* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */
@@ -207,6 +209,7 @@ static void out_of_sync(struct relay *r) {
 /* The head of a client's packet has come. */
 static void begin_packet(struct relay *r) {
   if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
+  if (r->counting) r->counting->open = true;
   if (r->request.first_sequence != 0 || r->waiting)
     out_of_sync(r);
   else if (r->request.head_seen == 0)
@@ -300,12 +303,14 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
       if (next == NEXT_PASSED) continue;
     }
     bool complete, discarded = r->discarding;
+    size_t before = at, header = (size_t)(PACKET_HEADER_SIZE - r->request.header_seen);
     at += framing_feed(&r->request, data + at, length - at, &complete);
     if (discarded) sent = at;
     if (!r->begun && (complete || (r->request.header_seen == PACKET_HEADER_SIZE && r->request.head_seen))) {
       r->begun = true;
       begin_packet(r);
     }
+    if (r->counting && !discarded) counting_pass(r, data + before, at - before, header, complete);
     if (complete) {
       r->begun = false;
       end_packet(r);
@@ -380,7 +385,9 @@ bool relay_write_client(struct relay *r, const uint8_t *data, size_t length) {
   return written;
 }
 
-static bool is_for_owner(struct relay *r) { return r->pending_count && pending_at(r, 0)->destination == TO_OWNER; }
+static bool is_for_owner(struct relay *r) {
+  return r->pending_count && relay_pending_at(r, 0)->destination == TO_OWNER;
+}
 
 /* The owner gets the answer whole, unless it is too long. */
 static void collect_answer(struct relay *r, const uint8_t *data, size_t length) {
@@ -393,7 +400,7 @@ static void collect_answer(struct relay *r, const uint8_t *data, size_t length) 
 
 /* Bytes of the current answer go where it is wanted. */
 static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
-  if (!length || r->ended || (r->pending_count && pending_at(r, 0)->destination == TO_NOBODY)) return;
+  if (!length || r->ended || (r->pending_count && relay_pending_at(r, 0)->destination == TO_NOBODY)) return;
   if (is_for_owner(r))
     collect_answer(r, data, length);
   else if (!relay_write_client(r, data, length))
@@ -402,7 +409,7 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
 
 /* The server wants a file in answer to an injected command. Only the client can send it, so the answer is his. */
 static void hand_over_local_infile(struct relay *r, const uint8_t *data, size_t length) {
-  pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
+  relay_pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
   if (relay_tell_local_infile(r, data, length) == OWNER_FAILED)
     end_relay(r, "client", "on_local_infile failed", "ECANCELED");
   struct input begun = r->collected;
@@ -438,6 +445,7 @@ static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) 
 static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
   struct response outcome = r->answer;
   struct pending done = pending_pop(r);
+  if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
   bool one_more = r->second_error && done.command == COM_CHANGE_USER && outcome.error;
   if (one_more && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY))
@@ -454,7 +462,9 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
   r->from_server += length;
   if (r->sent_at && !r->first_byte_at) r->first_byte_at = uv_hrtime();
   while (at < length && r->pending_count && !r->ended) {
-    at += response_feed(&r->answer, data + at, length - at);
+    size_t used = response_feed(&r->answer, data + at, length - at);
+    at += used;
+    if (r->counting) r->counting->answered += used;
     if (r->answer.local_infile) {
       r->answer.local_infile = false;
       r->uploading = true;
@@ -465,7 +475,7 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
       }
     }
     if (r->answer.auth_step) {
-      if (pending_at(r, 0)->destination != TO_OWNER) continue;
+      if (relay_pending_at(r, 0)->destination != TO_OWNER) continue;
       pass_auth_step(r, data + sent, at - sent);
       sent = at;
       continue;
@@ -480,8 +490,8 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
     if (is_for_owner(r)) {
       if (last_length > r->answer_limit - r->collected.length) r->overflowed = true;
       sent = at;
-    } else if (pending_at(r, 0)->destination != TO_CLIENT ||
-               (r->pending_count > 1 && pending_at(r, 1)->destination != TO_CLIENT)) {
+    } else if (relay_pending_at(r, 0)->destination != TO_CLIENT ||
+               (r->pending_count > 1 && relay_pending_at(r, 1)->destination != TO_CLIENT)) {
       write_answer(r, last, last_length);
       sent = at;
     }

@@ -17,6 +17,7 @@
 #ifndef MYSQL_RELAY_H
 #define MYSQL_RELAY_H
 
+#include "relay_counting.h"
 #include "response.h"
 #include "stream.h"
 
@@ -36,6 +37,10 @@ struct numbering {
 struct pending {
   uint8_t command;
   uint8_t destination;
+  bool changes_account; /* this and what follows is kept for counting */
+  uint64_t sent_at;     /* ns */
+  uint64_t sent;        /* bytes */
+  uint64_t statement;   /* key of its digest */
 };
 
 struct relay {
@@ -48,9 +53,10 @@ struct relay {
   struct pending *pending; /* a ring */
   uint32_t pending_first, pending_count, pending_capacity;
   struct pending pending_inline[PENDING_INLINE];
-  struct input held;      /* what the client sent and nobody could take yet */
-  struct input collected; /* an answer for the owner */
-  const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
+  struct counting *counting; /* NULL: nothing is counted */
+  struct input held;         /* what the client sent and nobody could take yet */
+  struct input collected;    /* an answer for the owner */
+  const uint8_t *command;    /* the watched command that the owner is looking at, in its packets */
   size_t command_length;
   struct numbering numbering;                /* of an injected command's answer on its way to the client */
   uint64_t sent_at, first_byte_at, ended_at; /* ns: an injected command and its answer */
@@ -76,6 +82,10 @@ struct relay {
   bool close_when_idle;
   bool ended;
 };
+
+static inline struct pending *relay_pending_at(const struct relay *r, uint32_t index) {
+  return &r->pending[(r->pending_first + index) % r->pending_capacity];
+}
 
 /* What happens to the streams of a relay. */
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);

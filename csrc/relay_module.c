@@ -120,6 +120,11 @@ static const uint8_t *check_command(lua_State *L, struct relay *r) {
   return r->command ? r->command : r->held.data;
 }
 
+/* The waiting command is about to be sent as it came. */
+static void count_whole(struct relay *r, const uint8_t *command) {
+  counting_send(r, command + PACKET_HEADER_SIZE, r->command_length - PACKET_HEADER_SIZE, false, r->command_length);
+}
+
 /* relay:forward([notify]): the waiting command goes to the server as it came. With notify the owner gets on_answer
  * when it has been answered, before any later command is looked at. */
 static int forward(lua_State *L) {
@@ -129,6 +134,7 @@ static int forward(lua_State *L) {
   bool notify = lua_toboolean(L, 2);
   if (!relay_pending_push(r, command[PACKET_HEADER_SIZE], notify ? TO_CLIENT_NOTIFY : TO_CLIENT))
     return luaL_error(L, "not enough memory");
+  if (r->counting) count_whole(r, command);
   r->barrier = notify && response_expected(command[PACKET_HEADER_SIZE]);
   relay_write_server(r, command, r->command_length);
   decided(r);
@@ -219,6 +225,8 @@ static int inject(lua_State *L) {
   memset(&r->numbering, 0, sizeof r->numbering);
   r->sent_at = uv_hrtime();
   r->first_byte_at = r->ended_at = 0;
+  if (r->counting && payload) counting_send(r, payload, length, true, length + PACKET_HEADER_SIZE);
+  if (r->counting && !payload) count_whole(r, waiting);
   if (payload)
     r->numbering.shift = (uint8_t)(r->request.sequence + 1 - write_command(r, payload, length));
   else
@@ -285,6 +293,28 @@ static int close_when_idle(lua_State *L) {
   return 0;
 }
 
+/* relay:count(statistics, backend, user, schema): from here on commands are counted in a mysql.statistics, and for a
+ * server (nil: none) and an account. To be called again when it has another server, or the account has changed without
+ * a command of the session's. */
+static int count(lua_State *L) {
+  struct relay *r = check_relay(L);
+  struct statistics *statistics = luaL_checkudata(L, 2, STATISTICS_TYPE);
+  struct tally *backend = lua_isnil(L, 3) ? NULL : luaL_checkudata(L, 3, STATISTICS_BACKEND_TYPE);
+  size_t user_length, schema_length;
+  const char *user = luaL_checklstring(L, 4, &user_length), *schema = luaL_checklstring(L, 5, &schema_length);
+  if (r->ended) return 0;
+  lua_createtable(L, 2, 0); /* keeps them */
+  for (int i = 1; i <= 2; i++) {
+    lua_pushvalue(L, i + 1);
+    lua_rawseti(L, -2, i);
+  }
+  struct account *account = account_new(user, user_length, schema, schema_length);
+  if (!account || !counting_begin(r, statistics, backend, account))
+    return free(account), luaL_error(L, "not enough memory");
+  lua_setfenv(L, 1);
+  return 0;
+}
+
 /* relay:counters(): commands, bytes from the client, bytes from the server. */
 static int counters(lua_State *L) {
   struct relay *r = check_relay(L);
@@ -306,6 +336,8 @@ static int collect(lua_State *L) {
   input_free(&r->collected);
   if (r->pending != r->pending_inline) free(r->pending);
   r->pending = r->pending_inline;
+  counting_free(r->counting);
+  r->counting = NULL;
   return 0;
 }
 
@@ -336,6 +368,7 @@ void relay_open(lua_State *L) {
                                      {"reply", reply},
                                      {"inject", inject},
                                      {"close_when_idle", close_when_idle},
+                                     {"count", count},
                                      {"counters", counters},
                                      {"times", times},
                                      {NULL, NULL}};

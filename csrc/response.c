@@ -111,7 +111,8 @@ static void take_column_count(struct response *r, struct answer_packet *p) {
 
 /* "COM_STMT_PREPARE_OK": parameter definitions and an EOF if there are any, then the same for the columns. */
 static void take_prepare_ok(struct response *r, struct answer_packet *p) {
-  cursor_uint(&p->head, 5);
+  cursor_uint(&p->head, 1);
+  r->statement_id = (uint32_t)cursor_uint(&p->head, 4);
   uint64_t columns = cursor_uint(&p->head, 2);
   uint64_t params = cursor_uint(&p->head, 2);
   if (p->first != HEADER_OK || p->head.failed) {

@@ -76,7 +76,8 @@ struct response {
   /* what the answer was, as far as it has come */
   uint16_t status; /* server status of the last OK or EOF */
   uint16_t warnings;
-  uint16_t error; /* error code of an ERR, else 0 */
+  uint16_t error;        /* error code of an ERR, else 0 */
+  uint32_t statement_id; /* of a statement that has been prepared */
   uint64_t affected_rows;
   uint64_t last_insert_id;
   uint64_t rows;

@@ -372,6 +372,18 @@ static int on_error(lua_State *L) {
   return 0;
 }
 
+/* stream.time_calls(yes): whether the calls of owners' methods are counted and timed. */
+static int time_calls(lua_State *L) {
+  shared_of(L)->calls.timed = lua_toboolean(L, 1);
+  return 0;
+}
+
+/* stream.call_times(): of each method of owners, { calls, seconds }, as far as they were timed. */
+static int call_times(lua_State *L) {
+  owner_push_times(L, &shared_of(L)->calls);
+  return 1;
+}
+
 /* stream.on_slow(handler): handler(owner, seconds, method) is called after an owner's method has held up the loop for
  * more than a second. */
 static int on_slow(lua_State *L) {
@@ -449,6 +461,8 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                        {"listen_on", listen_on},
                                        {"on_error", on_error},
                                        {"on_slow", on_slow},
+                                       {"time_calls", time_calls},
+                                       {"call_times", call_times},
                                        {"guard_callbacks", guard_callbacks},
                                        {NULL, NULL}};
 

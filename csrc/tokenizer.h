@@ -77,6 +77,9 @@ struct lua_State;
 void normalize_sql(struct lua_State *L, struct scanner s);
 void normalize_tokens(struct lua_State *L, const struct token *tokens, size_t count);
 
+/* The same into a buffer, without a blank at its end, and cut where the buffer ends. Returns its length. */
+size_t normalize_into(struct scanner s, char *buffer, size_t size);
+
 /* The same of the array at index 1: what is not nil in it has a token_name and a text. */
 void normalize_array(struct lua_State *L);
 

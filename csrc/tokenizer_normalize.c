@@ -5,23 +5,27 @@
 #include <lua.h>
 #include <string.h>
 
-/* A string being made. It begins in `small`; when that is full, it goes on in a userdata of twice the size, which is
- * in its place on the stack and so is Lua's to free. */
+enum { SMALL = 4096 };
+
+/* A string being made. It begins in a buffer of the caller; when that is full, it goes on in a userdata of twice the
+ * size, which is in its place on the stack and so is Lua's to free; or, without a Lua state, it is cut. */
 struct output {
   lua_State *L;
   char *begin;
   char *at;
   char *end;
   int place;
-  char small[4096];
+  bool cut;
 };
 
-static void output_begin(struct output *o, lua_State *L) {
-  lua_pushnil(L);
+static void output_begin(struct output *o, lua_State *L, char *buffer, size_t size) {
   o->L = L;
+  o->begin = o->at = buffer;
+  o->end = buffer + size;
+  o->cut = false;
+  if (!L) return;
+  lua_pushnil(L);
   o->place = lua_gettop(L);
-  o->begin = o->at = o->small;
-  o->end = o->small + sizeof o->small;
 }
 
 static void output_grow(struct output *o, size_t more) {
@@ -34,8 +38,12 @@ static void output_grow(struct output *o, size_t more) {
   o->end = larger + size;
 }
 
-static inline void output_reserve(struct output *o, size_t more) {
-  if ((size_t)(o->end - o->at) < more) output_grow(o, more);
+/* False if there is no room, and will be none. */
+static inline bool output_reserve(struct output *o, size_t more) {
+  if ((size_t)(o->end - o->at) >= more) return true;
+  if (o->L) return output_grow(o, more), true;
+  o->cut = true;
+  return false;
 }
 
 static inline void put(struct output *o, const char *text, size_t length) {
@@ -85,7 +93,14 @@ static void normalize_token(struct normalizer *n, const struct token *t) {
   struct output *o = &n->out;
   if (t->id == TK_COMMENT || t->id == TK_REMOVED) return;
   bool value = t->id == TK_STRING || t->id == TK_INTEGER || t->id == TK_FLOAT;
-  output_reserve(o, sizeof "/*!*/ " + (value ? 0 : t->length));
+  size_t around = sizeof "/*!*/ ";
+  struct token part;
+  if (!output_reserve(o, around + (value ? 0 : t->length))) {
+    if ((size_t)(o->end - o->at) < around) return;
+    part = *t;
+    part.length = (uint32_t)((size_t)(o->end - o->at) - around);
+    t = &part;
+  }
   switch (t->id) {
   case TK_COMMENT_MYSQL:
     put(o, "/*!", 3);
@@ -111,32 +126,44 @@ static uint16_t id_of_name(const char *name) {
   return TK_UNKNOWN;
 }
 
-static void begin(struct normalizer *n, lua_State *L) {
+static void begin(struct normalizer *n, lua_State *L, char *buffer, size_t size) {
   n->tokens = 0;
   n->start = false;
-  output_begin(&n->out, L);
+  output_begin(&n->out, L, buffer, size);
 }
 
 static void push(struct normalizer *n) { lua_pushlstring(n->out.L, n->out.begin, (size_t)(n->out.at - n->out.begin)); }
 
+size_t normalize_into(struct scanner s, char *buffer, size_t size) {
+  struct normalizer n;
+  struct token t;
+  begin(&n, NULL, buffer, size);
+  while (!n.out.cut && token_scan(&s, &t)) normalize_token(&n, &t);
+  size_t length = (size_t)(n.out.at - n.out.begin);
+  return length && buffer[length - 1] == ' ' ? length - 1 : length;
+}
+
 void normalize_sql(lua_State *L, struct scanner s) {
   struct normalizer n;
   struct token t;
-  begin(&n, L);
+  char small[SMALL];
+  begin(&n, L, small, sizeof small);
   while (token_scan(&s, &t)) normalize_token(&n, &t);
   push(&n);
 }
 
 void normalize_tokens(lua_State *L, const struct token *tokens, size_t count) {
   struct normalizer n;
-  begin(&n, L);
+  char small[SMALL];
+  begin(&n, L, small, sizeof small);
   for (size_t i = 0; i < count; i++) normalize_token(&n, &tokens[i]);
   push(&n);
 }
 
 void normalize_array(lua_State *L) {
   struct normalizer n;
-  begin(&n, L);
+  char small[SMALL];
+  begin(&n, L, small, sizeof small);
   size_t count = lua_objlen(L, 1);
   for (size_t i = 1; i <= count; i++) {
     lua_rawgeti(L, 1, (int)i);

@@ -43,8 +43,10 @@ static inline const char *skip(const char *at, unsigned wanted) {
 static uint16_t word_id(const char *text, size_t length) {
   unsigned letter = (unsigned)(*text | 0x20) - 'a';
   if (letter >= 26 || length < 2 || length >= sizeof *keywords) return TK_LITERAL;
+  char second = text[1] | 0x20;
   for (unsigned i = keywords_of_letter[letter]; i < keywords_of_letter[letter + 1]; i++)
-    if (same_word(text + 1, length - 1, keywords[i] + 1)) return (uint16_t)(TK_FIRST_KEYWORD + i);
+    if ((keywords[i][1] | 0x20) == second && same_word(text + 2, length - 2, keywords[i] + 2))
+      return (uint16_t)(TK_FIRST_KEYWORD + i);
   return TK_LITERAL;
 }
 

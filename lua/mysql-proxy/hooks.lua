@@ -72,6 +72,7 @@ function Call:fail(message, trace)
   local proxy = self.session.proxy
   local path = proxy.lua_script
   message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
+  proxy.statistics:hook_failed(self.name, message)
   if self.name == M.TOP_LEVEL then
     proxy.log:critical(("(lua-error) [%s]"):format(path), message .. "\n" .. (trace or ""), self.session)
   else

@@ -18,6 +18,7 @@ local logs = require "mysql-proxy.log"
 local recent_errors = require "mysql-proxy.recent_errors"
 local read_only_port = require "mysql-proxy.read_only_port"
 local session = require "mysql-proxy.session"
+local statistics = require "mysql-proxy.statistics"
 
 local BACKLOG = 1024
 local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 = false }
@@ -38,6 +39,8 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field proxy_hook_timeout? number seconds that a hook may wait; default 60
 ---@field proxy_fix_bug_25371? boolean a client's COM_CHANGE_USER goes to servers of 5.1.14 to 5.1.17 too
 ---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
+---@field proxy_skip_profiling? boolean no statistics of statements
+---@field statistics_digests? integer statements that statistics are kept of; default 10000
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
 ---@field command_limit? integer bytes that a command may have which is looked at in Lua; default 64 MiB, as much as
@@ -55,6 +58,8 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@class Proxy
 ---@field backends Backends
 ---@field session_count integer
+---@field profiling boolean whether new sessions are counted in
+---@field statistics Statistics
 local Proxy = {}
 Proxy.__index = Proxy
 
@@ -98,7 +103,6 @@ function M.new(options)
     },
     base_directory = options.basedir,
     options = options,
-    profiling = not options.proxy_skip_profiling,
     recent_errors = recent_errors.new(),
     started_at = os.time(),
     totals = { commands = 0, from_clients = 0, from_servers = 0, connections = 0, most_sessions = 0 }, -- of those ended
@@ -106,12 +110,14 @@ function M.new(options)
     hook_timeout = default(options.proxy_hook_timeout, 60),
     fix_bug_25371 = options.proxy_fix_bug_25371,
     pool_no_change_user = options.proxy_pool_no_change_user,
+    statistics = statistics.new(options.statistics_digests),
     sessions = {},
     session_count = 0,
     listeners = {},
     ports = {},
   }, Proxy)
   self:use_script(options.proxy_lua_script)
+  self:set_profiling(not options.proxy_skip_profiling)
   stream.on_error(function(trace)
     self.log:critical("error in a callback", trace)
   end)
@@ -154,6 +160,13 @@ function M.new(options)
     return nil, message
   end
   return self
+end
+
+--- Whether sessions that begin are counted in the statistics from now on.
+---@param profiling boolean
+function Proxy:set_profiling(profiling)
+  self.profiling = profiling
+  stream.time_calls(profiling)
 end
 
 --- From now on new sessions have this script.

@@ -39,11 +39,12 @@ function readers.choice(option, text)
 end
 
 local function in_range(option, text, number)
-  if number < option.least or number > MOST then
+  local most = option.most or MOST
+  if number < option.least or number > most then
     if option.too_small then
       return nil, option.too_small:format(text)
     end
-    return nil, ("value %s for --%s is out of range: %d ... %d"):format(text, option.name, option.least, MOST)
+    return nil, ("value %s for --%s is out of range: %d ... %d"):format(text, option.name, option.least, most)
   end
   return number
 end

@@ -74,6 +74,8 @@ local OPTIONS = {
     help = "where clients may save scripts' options", default_help = "nowhere" },
   { group = "proxy", name = "no-proxy", kind = "flag", help = "no proxy: the admin interface alone" },
   { group = "proxy", name = "proxy-skip-profiling", kind = "flag", help = "no statistics of statements" },
+  { group = "proxy", name = "statistics-digests", kind = "integer", value = "N", default = 10000, least = 1,
+    most = 1000000, help = "statements that statistics are kept of" },
   { group = "proxy", name = "proxy-profiling", kind = "flag", help = "the default, without effect" },
   { group = "proxy", name = "proxy-fix-bug-25371", kind = "flag",
     help = "COM_CHANGE_USER with MySQL 5.1.14 to 5.1.17" },

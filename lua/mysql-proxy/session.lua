@@ -218,6 +218,9 @@ function Session:use_server(server)
   server.stream:owner(self)
   if self.relay then
     self.relay:attach(server.stream)
+    if self.proxy.profiling then
+      self.proxy.statistics:count(self)
+    end
   end
 end
 
@@ -471,6 +474,9 @@ function Session:begin_queries()
   self.state = "read_query"
   self.relay = stream.relay(self.client, self.server and self.server.stream, self.greeted, self.login,
     self.proxy.relay_options)
+  if self.proxy.profiling then
+    self.proxy.statistics:count(self)
+  end
   self.hooks = self.view and self.proxy.scripting.commands or self.port.hooks
   if self.hooks then
     local hooks = self.hooks

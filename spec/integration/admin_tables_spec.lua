@@ -183,7 +183,8 @@ describe("the admin interface", function()
   end)
 
   it("shows tables and their columns", function()
-    assert.equal("backends errors help log_levels proxy_config proxy_connections script sessions status variables",
+    assert.equal("backends command_latency commands errors help hooks log_levels proxy_config proxy_connections "
+      .. "query_digests script sessions status variables",
       rows("SHOW TABLES"))
     assert.equal("backends,BASE TABLE", rows("SHOW FULL TABLES FROM proxy LIKE 'b%'"))
     assert.equal("information_schema proxy", rows("SHOW DATABASES"))
@@ -198,7 +199,7 @@ describe("the admin interface", function()
     assert.equal("backend_ndx,int,its index in scripts", rows([[SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT
       FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'proxy' AND TABLE_NAME = 'backends'
       AND ORDINAL_POSITION = 1]]))
-    assert.equal("help", rows("SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'h%'"))
+    assert.equal("help hooks", rows("SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'h%'"))
     assert.equal("information_schema proxy", rows("SELECT schema_name FROM information_schema.schemata"))
   end)
 

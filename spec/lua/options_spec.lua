@@ -22,6 +22,7 @@ describe("mysql-proxy.options", function()
       plugins = { proxy = true, admin = true },
       warnings = {},
       shutdown_timeout = 5,
+      statistics_digests = 10000,
       proxy_address = { "127.0.0.1:4040" },
       proxy_read_only_address = { "127.0.0.1:4042" },
       proxy_read_only_address_given = false,
@@ -223,7 +224,8 @@ describe("mysql-proxy.options", function()
         "basedir", "plugins", "defaults-file",
         "check-config", "log-format", "log-use-syslog", "log-backtrace-on-crash", "keepalive",
         "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
-        "proxy-profiling", "admin-address", "admin-username", "admin-password", "admin-lua-script",
+        "proxy-profiling", "statistics-digests",
+        "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do
         local _, count = all:gsub("%-%-" .. name:gsub("%-", "%%-") .. "%f[^%w-]", "")
         assert.is_true(count >= 1, name)

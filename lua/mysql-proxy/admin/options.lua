@@ -76,11 +76,16 @@ end
 
 field("proxy_connect_timeout", "seconds", "connect_timeout")
 field("proxy_hook_timeout", "seconds", "hook_timeout")
-field("proxy_profiling", "flag", "profiling")
 field("max_connections", "count", "max_connections")
 relay_field("proxy_read_timeout", "seconds", "read_timeout")
 relay_field("proxy_write_timeout", "seconds", "write_timeout")
 relay_field("proxy_answer_limit", "bytes", "answer_limit")
+
+changeable.proxy_profiling = { read = readers.flag, get = function(proxy)
+  return proxy.profiling
+end, set = function(proxy, profiling)
+  proxy:set_profiling(profiling)
+end }
 
 changeable.log_level = { read = readers.level, get = function(proxy)
   return proxy.log.level

@@ -21,7 +21,7 @@ local M = {
 
 local by_name = {}
 
-for _, file in ipairs { "connections", "backends", "configuration", "statistics", "help" } do
+for _, file in ipairs { "connections", "backends", "configuration", "statistics", "profile", "help" } do
   for _, entry in ipairs(require("mysql-proxy.admin.tables." .. file)) do
     table.insert(M.list, entry)
     by_name[entry.name:lower()] = entry

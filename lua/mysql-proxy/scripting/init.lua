@@ -64,6 +64,14 @@ function M.begin(session, next)
   end
 end
 
+local function call(session, hook, argument, done)
+  local proxy = session.proxy
+  if proxy.profiling and session.environment[hook] ~= nil then
+    return proxy.statistics:time_hook(hook, hooks.call, session, hook, argument, done)
+  end
+  return hooks.call(session, hook, argument, done)
+end
+
 --- Calls a hook; next(session, verdict) goes on with it, now or when it has waited.
 ---@param argument any
 ---@param next fun(session: Session, verdict: integer|nil, failed: boolean|nil)
@@ -76,7 +84,7 @@ function M.ask(session, hook, argument, next)
     end
   end
   session.hook = hook
-  local finished, result = hooks.call(session, hook, argument, asked)
+  local finished, result = call(session, hook, argument, asked)
   if finished then
     return asked(session, result)
   end
@@ -135,7 +143,7 @@ end
 --- The session ends: whatever waits does so no more, and disconnect_client is told.
 function M.ended(session)
   hooks.cancel(session)
-  return hooks.call(session, "disconnect_client", nil, function() end)
+  return call(session, "disconnect_client", nil, function() end)
 end
 
 M.commands = require "mysql-proxy.scripting.commands"

@@ -3,6 +3,7 @@
 local address = require "mysql-proxy.address"
 local backends = require "mysql-proxy.backends"
 local errors = require "mysql-proxy.admin.errors"
+local statistics = require "mysql-proxy.statistics"
 local uv = require "luv"
 
 local TYPES = { [backends.READ_WRITE] = "rw", [backends.READ_ONLY] = "ro" }
@@ -16,11 +17,13 @@ end
 
 local function row_of(backend)
   local since = backend.down_since and os.time() - math.floor((uv.now() - backend.down_since) / 1000)
+  local counted = statistics.of_backend(backend)
   return {
     backend.index, backend.address, backend.order or STATES[backend.state] or "unknown",
     TYPES[backend.type] or "unknown", backend.uuid, backend.connected_clients,
     backend.pool:count() + backend.read_only_pool:count(), when(since), backend.last_error,
-    when(backend.last_error_at), backend = backend,
+    when(backend.last_error_at), counted.count, counted.errors, counted.bytes_from_client, counted.bytes_from_server,
+    counted.count > 0 and counted.seconds / counted.count or nil, backend = backend,
   }
 end
 
@@ -109,6 +112,11 @@ return {
       { "down_since", "STRING", "when it was marked as down" },
       { "last_error", "STRING", "why it could not be connected to the last time" },
       { "last_error_at", "STRING", "when that was" },
+      { "queries", "LONGLONG", "commands that it has got" },
+      { "errors", "LONGLONG", "how many it has answered with an error, or not at all" },
+      { "bytes_to_server", "LONGLONG", "of commands" },
+      { "bytes_from_server", "LONGLONG", "of answers" },
+      { "latency", "DOUBLE", "seconds that an answer took, on average" },
     },
     rows = rows,
     update = {
