@@ -251,7 +251,10 @@ function Session:keep_greeting(payload, sequence)
   local ok, challenge = pcall(proto.from_challenge_packet, payload)
   if not ok then
     self:log("critical", "the server's greeting cannot be decoded: " .. challenge)
-    self:refuse(sequence, { errcode = 1105, errmsg = "(proxy) the server's greeting is not one of MySQL" })
+    self:refuse(sequence, {
+      errcode = 1105, sqlstate = "HY000", errmsg = "(proxy) the server's greeting is not one of MySQL",
+      protocol_41 = self.login ~= nil,
+    })
     return false
   end
   self.server.greeting, self.server.challenge = payload, challenge

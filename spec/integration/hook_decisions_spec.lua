@@ -241,6 +241,23 @@ describe("the hooks of a script and a server's words:", function()
     assert.equal("left\n", series:stdout())
   end)
 
+  it("read_handshake is not called for a greeting of another protocol, or none; the client is told", function()
+    series:run "function read_handshake() print('called') end function disconnect_client() print('left') end"
+    local whole = greeting
+    for count, each in ipairs { "\9" .. whole:sub(2), "\11" .. whole:sub(2), whole:sub(1, 12), "HTTP/1.1 400" } do
+      greeting, received = each, {}
+      local client = connect()
+      local payload, sequence = client:packet()
+      assert.same({ "\255\81\4(proxy) the server's greeting is not one of MySQL", 0 }, { payload, sequence })
+      assert.truthy(client:wait_for_end())
+      server_is_left()
+      assert.same({}, { unpack(received) })
+      series:prints(("left\n"):rep(count), true)
+      series:logs("the server's greeting cannot be decoded: ", true)
+    end
+    assert.equal(("left\n"):rep(4), series:stdout())
+  end)
+
   it("read_handshake refuses in both ways, and both sides are closed", function()
     for verdict, warned in pairs { PROXY_SEND_RESULT = false, PROXY_SEND_QUERY = true } do
       received = {}

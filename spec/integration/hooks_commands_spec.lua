@@ -38,6 +38,15 @@ local forms = {
   ["all of it"] = FLAGS.CLIENT_DEPRECATE_EOF + FLAGS.CLIENT_SESSION_TRACK,
 }
 
+-- What MariaDB has besides.
+local extended = 0
+for _, name in ipairs {
+  "MARIADB_CLIENT_PROGRESS", "MARIADB_CLIENT_STMT_BULK_OPERATIONS", "MARIADB_CLIENT_EXTENDED_METADATA",
+  "MARIADB_CLIENT_CACHE_METADATA",
+} do
+  extended = extended + assert(proto.extended_capabilities[name], name)
+end
+
 local function execute(statement, flags, more)
   return EXECUTE .. statement .. string.char(flags) .. "\1\0\0\0" .. (more or "")
 end
@@ -74,6 +83,7 @@ for _, server in ipairs(servers.all()) do
 
     local prepared = {
       "SELECT a, b FROM test.kinds WHERE a > ?", "SELECT LENGTH(?)", "CALL test.kinds_cursor(?)",
+      "UPDATE test.kinds SET b = ? WHERE a = ?",
     }
 
     -- What is said to that, with 0 for ids, which differ from session to session; and the ids.
@@ -96,11 +106,11 @@ for _, server in ipairs(servers.all()) do
       return table.concat(said), ids
     end
 
-    local function commands_of(ids, attributes)
+    local function commands_of(ids, attributes, more)
       local function sql(text)
         return QUERY .. (attributes and "\0\1" or "") .. text
       end
-      local first, second, third = unpack(ids)
+      local first, second, third, fourth = unpack(ids)
       local list = {
         sql "SELECT 1, NULL, 'x'", sql "SELECT a, b FROM test.kinds", sql "SELECT a FROM test.kinds WHERE a < 0",
         sql "SELECT 1; SELECT 2; DO 0; SELECT b FROM test.kinds; SELEC", sql "SELECT nowhere",
@@ -109,7 +119,7 @@ for _, server in ipairs(servers.all()) do
         sql "BEGIN", sql "UPDATE kinds SET b = 'zwei' WHERE a = 2", sql "ROLLBACK",
         PING, SET_OPTION .. "\1\0", sql "SELECT 1; SELECT 2", SET_OPTION .. "\0\0", sql "SELECT 1; SELECT 2",
         "\4kinds\0", "\5no_schema", "\6no_schema", "\12\255\255\255\0", "\15", "\21", "\0", "\11", "\16", "\19", "\20",
-        "\29", "\200",
+        "\29", "\200", "\7\1", "\13",
         PREPARE .. "SELEC",
         execute(first, 0, "\0\1\3\0\1\0\0\0"), execute(first, 1, "\0\1\3\0\0\0\0\0"), FETCH .. first .. "\2\0\0\0",
         FETCH .. first .. "\2\0\0\0", STMT_RESET .. first,
@@ -118,6 +128,14 @@ for _, server in ipairs(servers.all()) do
         STMT_CLOSE .. first, execute("\255\255\255\127", 0, "\0\0"), STMT_CLOSE .. second, STMT_CLOSE .. third, PING,
         "\31", sql "SELECT @o",
       }
+      local bulk = { -- MariaDB's COM_STMT_BULK_EXECUTE, and metadata that the client has already
+        sql "BEGIN", "\250" .. fourth .. "\128\0" .. "\253\0\3\0" .. "\0\4drei\0\3\0\0\0" .. "\1\0\2\0\0\0",
+        sql "SELECT a, b FROM test.kinds", sql "ROLLBACK",
+        execute(first, 0, "\0\1\3\0\1\0\0\0"), execute(first, 0, "\0\1\3\0\1\0\0\0"),
+      }
+      for index, command in ipairs(more and bulk or {}) do
+        table.insert(list, index, command)
+      end
       if attributes then
         list[#list + 1] = QUERY .. "\1\1\0\1\254\0\4name\5value" .. "SELECT 'attributes'"
       end
@@ -128,11 +146,13 @@ for _, server in ipairs(servers.all()) do
     end
 
     -- All bytes that come for the commands, which are sent without waiting.
-    local function record(port, flags, attributes)
-      local client = raw.connect(port):login("nopass", flags)
+    local function record(port, flags, attributes, more)
+      local client = raw.connect(port)
+      client.extended_capabilities = more
+      client:login("nopass", flags)
       assert.is_nil(client.refused)
       local said, ids = prepare(client)
-      for _, command in ipairs(commands_of(ids, attributes)) do
+      for _, command in ipairs(commands_of(ids, attributes, more)) do
         client:send(command)
       end
       client:send("\1")
@@ -142,11 +162,11 @@ for _, server in ipairs(servers.all()) do
       return bytes
     end
 
-    local function same(flags, attributes)
-      local direct = record(server.port, flags, attributes)
+    local function same(flags, attributes, more)
+      local direct = record(server.port, flags, attributes, more)
       assert.truthy(direct:find("the end", -100, true))
       for name, proxy in pairs(proxies) do
-        local through = record(proxy.port, flags, attributes)
+        local through = record(proxy.port, flags, attributes, more)
         if direct ~= through then
           local at = 1
           while direct:byte(at) == through:byte(at) do at = at + 1 end
@@ -164,6 +184,13 @@ for _, server in ipairs(servers.all()) do
     for form, flags in pairs(forms) do
       it("does anything are answered as ever, with " .. form, function()
         same(flags)
+      end)
+    end
+
+    if server.flavour == "mariadb" then
+      it("does anything are answered as ever, with what MariaDB has besides", function()
+        local direct = same(FLAGS.CLIENT_DEPRECATE_EOF, false, extended)
+        assert.truthy(direct:find("\4drei", 1, true)) -- what it has written
       end)
     end
 

@@ -102,6 +102,27 @@ for _, server in ipairs(servers.all()) do
         end
       end)
 
+      it("prints all transactions when one has waited for another for too long", function()
+        series:run(text_of "active_transactions")
+        server:sql("CREATE TABLE IF NOT EXISTS test.locks (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
+          .. "REPLACE INTO test.locks VALUES (1, 0), (2, 0)")
+        local holder, waiter = series:login(), series:login()
+        holder:ask("BEGIN")
+        assert.equal(1, holder:ask("UPDATE test.locks SET v = 1 WHERE id = 1").affected_rows)
+        assert.equal(0, waiter:ask("SET SESSION innodb_lock_wait_timeout = 1").affected_rows)
+        waiter:ask("BEGIN")
+        waiter:send("\3UPDATE test.locks SET v = 2 WHERE id = 1")
+        local answer = waiter:answer(waiter:packet(20))
+        assert.same({ 1205, "HY000" }, { answer.errcode, answer.sqlstate })
+        series:prints("%[%d+%] received a ERR%(1205, Lock wait timeout exceeded[^\n]*%), "
+          .. "dumping all active transactions\n")
+        series:prints("%]%.1: BEGIN\n  %[%d+%]%.2: UPDATE test%.locks SET v = 1 WHERE id = 1\n")
+        series:prints("%]%.1: BEGIN\n  %[%d+%]%.2: UPDATE test%.locks SET v = 2 WHERE id = 1\n")
+        for _, client in ipairs { holder, waiter } do
+          assert.equal(0, client:ask("ROLLBACK").affected_rows)
+        end
+      end)
+
       it("has words for all commands", function()
         series:run(text_of "admin_words")
         server:sql("CREATE USER IF NOT EXISTS weak@'%'; GRANT SELECT ON test.* TO weak@'%';"
@@ -156,6 +177,7 @@ for _, server in ipairs(servers.all()) do
         local client, admin = series:login(), series:login()
         for _, option in ipairs {
           "min_queries = 3", "min_query_time = 20000", "auto_explain = true", "auto_processlist = true",
+          "log_slower_queries = true",
         } do
           assert.equal(1, admin:ask("PROXY SET GLOBAL analyze_query." .. option).affected_rows)
         end
@@ -167,6 +189,9 @@ for _, server in ipairs(servers.all()) do
         series:prints("# end\n")
         in_order(series:stdout(), "^# slow: SELECT sleep%(0%.2%)\n# normalized: SELECT SLEEP%( %? %)  %(13 of 13%)\n",
           "%-%- processlist:\n", "|nopass|[^\n]*SHOW FULL PROCESSLIST", "\n%-%- explain:\n[^\n]+\n", "# end\n$")
+        assert.equal(1, admin:ask("PROXY SET GLOBAL analyze_query.query_cutoff = 10").affected_rows)
+        assert.same({ { "0" } }, client:ask("SELECT sleep(0.9)").rows)
+        series:prints("# slow: SELECT sl\n# normalized: SELECT SLEEP( ? )  (14 of 14)\n", true)
         local answer = admin:ask("select * from HISTOGRAM.queries")
         assert.is_number(answer.errcode) -- the case of names matters
         answer = admin:ask("select * from `histogram`.queries")
@@ -175,7 +200,7 @@ for _, server in ipairs(servers.all()) do
         for _, row in ipairs(answer.rows) do
           found = found or row[1] == "SELECT SLEEP( ? ) " and row
         end
-        assert.equal("13", found[2])
+        assert.equal("14", found[2])
         assert.is_true(tonumber(found[3]) > 15000 and tonumber(found[4]) > 15000)
         assert.equal(0, admin:ask("DELETE FROM histogram.queries").affected_rows)
         assert.same({}, admin:ask("SELECT * FROM histogram.queries").rows)

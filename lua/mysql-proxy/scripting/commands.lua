@@ -27,8 +27,9 @@ local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
 
--- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID: nobody can wait for the end of the answer.
-local ENDLESS = { [18] = true, [30] = true }
+-- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID, COM_CLONE, COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: nobody can wait for the end
+-- of the answer.
+local ENDLESS = { [18] = true, [30] = true, [32] = true, [33] = true }
 
 local function err(errcode, text)
   return (resultset.frame({ proto.to_err_packet { errcode = errcode, sqlstate = "07000", errmsg = text } }, 1))
