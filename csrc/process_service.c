@@ -22,17 +22,18 @@ static int l_notify(lua_State *L) {
   const char *name = luaL_checklstring(L, 1, &name_length);
   const char *state = luaL_checklstring(L, 2, &length);
   struct sockaddr_un to = {.sun_family = AF_UNIX};
-  luaL_argcheck(L, name_length > 1 && name_length < sizeof to.sun_path && (*name == '/' || *name == '@'), 1,
-                "the path of a socket expected");
+  const char *what = lua_pushfstring(L, "telling the service manager (%s) failed", name);
+  if (name_length < 2 || name_length >= sizeof to.sun_path || (*name != '/' && *name != '@'))
+    return process_fail(L, EINVAL, what);
   memcpy(to.sun_path, name, name_length);
   if (*name == '@') to.sun_path[0] = '\0';
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return process_fail(L, errno, "making a socket for the service manager failed");
+  if (fd < 0) return process_fail(L, errno, what);
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_length);
   ssize_t sent = sendto(fd, state, length, MSG_NOSIGNAL, (struct sockaddr *)&to, size);
   int code = errno;
   close(fd);
-  if (sent < 0) return process_fail(L, code, lua_pushfstring(L, "telling the service manager (%s) failed", name));
+  if (sent < 0) return process_fail(L, code, what);
   lua_pushboolean(L, true);
   return 1;
 }

@@ -277,4 +277,66 @@ describe("mysql-proxy.process", function()
     assert.equal(output_of("pwd -P"), process.current_folder())
     assert.equal(output_of("echo $PPID"), tostring(process.id()))
   end)
+
+  it("does not find the arguments of a program that is not its host", function()
+    assert.is_false(process.hide_argument(1, 1))
+    assert.error_matches(function()
+      process.hide_argument(1, 0)
+    end, "a position in the argument expected", nil, true)
+  end)
+
+  it("tells a service manager nothing where there cannot be one", function()
+    for name, reason in pairs({
+      ["/no/such/socket"] = "No such file or directory", ["@nobody-listens-here"] = "Connection refused",
+      [""] = "Invalid argument", ["relative"] = "Invalid argument", ["/" .. ("x"):rep(107)] = "Invalid argument",
+    }) do
+      local ok, message = process.notify(name, "READY=1")
+      assert.is_nil(ok)
+      assert.matches(("telling the service manager (%s) failed: %s"):format(name, reason), message, 1, true)
+    end
+  end)
+
+  it("knows what is no listening socket", function()
+    local ok, message = process.check_listener(999)
+    assert.is_nil(ok)
+    assert.matches("descriptor 999 of LISTEN_FDS is no socket: Bad file descriptor", message, 1, true)
+  end)
+
+  it("writes to syslog at levels of the log only", function()
+    assert.error_matches(function()
+      process.syslog("loud", "text")
+    end, "invalid option 'loud'", nil, true)
+  end)
+
+  describe("a worker", function()
+    it("is started, waited for and looked at by its parent", function()
+      local status, out = run([[
+        local worker = assert(process.fork_worker())
+        if worker == 0 then
+          process.worker_ready()
+          os.exit(7)
+        end
+        io.write(tostring((process.reap(process.id()))), " ", process.next_signal(), " ")
+        local how, number, size = process.reap(worker)
+        io.write(how, " ", number, " ", size > 100 and "kB" or "?", " ", tostring(process.worker_was_ready()), " ")
+        worker = assert(process.fork_worker())
+        if worker == 0 then
+          os.execute("sleep 20")
+          os.exit(0)
+        end
+        io.write(tostring((process.next_signal(0))), " ", tostring(process.send_signal(worker, "USR1")), " ")
+        io.write(process.next_signal(10), " ", table.concat({ process.reap(worker) }, " ", 1, 2), "\n")
+      ]])
+      assert.equal("nil CHLD exited 7 kB true nil true CHLD killed 10\n", out)
+      assert.equal(0, status)
+    end)
+
+    it("is none in a process that nobody has forked, and signals have names", function()
+      assert.is_false(process.worker_was_ready())
+      assert.error_matches(process.worker_ready, "worker_ready() is for a worker", nil, true)
+      for _, wrong in ipairs({ { 0, "TERM" }, { -1, "TERM" }, { 1, "KILL" } }) do
+        assert.is_false(pcall(process.send_signal, unpack(wrong)))
+      end
+    end)
+  end)
 end)

@@ -67,9 +67,9 @@ describe("--keepalive", function()
     assert.is_string(logged(("%%[angel%%] PID=%d died on signal=9 %%(it used %%d+ kBytes max%%) %%.%%.%%. waiting 3min"
       .. " before restart\n"):format(first)))
     assert.is_string(logged(("%%[angel%%] we try to keep PID=%d alive\n"):format(second)))
-    uv.kill(second, "sigsegv")
+    uv.kill(second, "sigabrt")
     local third = successor(second)
-    assert.is_string(logged(("PID=%d died on signal=11 "):format(second)))
+    assert.is_string(logged(("PID=%d died on signal=6 "):format(second)))
     angel:kill("sigterm")
     assert.equal(0, (angel:wait()))
     assert.is_string(logged(("%%[angel%%] PID=%d exited normally with exit%%-code = 0 %%(it used %%d+ kBytes max%%)\n$")
@@ -150,6 +150,37 @@ describe("--keepalive", function()
       assert.equal("mysql-proxy: the worker died on signal 9 before it was ready\n", starting:stderr())
       os.remove(pid_file)
     end
+  end)
+
+  it("has workers of another user, each of whom can bind the ports and write what is written", function()
+    if uv.os_get_passwd().uid ~= 0 then
+      return pending("only root can become somebody else")
+    end
+    local folder = process.path("open")
+    assert(uv.fs_mkdir(folder, 0))
+    assert(uv.fs_chmod(folder, tonumber("777", 8)))
+    assert(uv.fs_chmod(process.folder(), tonumber("711", 8)))
+    pid_file, log_file = folder .. "/proxy.pid", folder .. "/proxy.log"
+    local socket = folder .. "/proxy.sock"
+    angel = process.start(PROGRAM, arguments("--user=nobody", "--proxy-address=" .. socket))
+    assert(logged("mysql%-proxy %S+ started"), angel:stderr())
+    local first = worker()
+    assert(os.rename(log_file, log_file .. ".1"))
+    angel:kill("sighup")
+    assert.is_string(logged("re%-opened log file"))
+    uv.kill(first, "sigkill")
+    local second = successor(first)
+    assert.is_string(logged("mysql%-proxy %S+ started"))
+    local nobody = uv.fs_stat(("/proc/%d"):format(second)).uid
+    assert.is_true(nobody > 0)
+    for _, path in ipairs { log_file, pid_file, socket } do
+      assert.equal(nobody, uv.fs_stat(path).uid)
+    end
+    assert.equal(0, uv.fs_stat(("/proc/%d"):format(angel.pid)).uid)
+    angel:kill("sigterm")
+    assert.equal(0, (angel:wait()))
+    assert.is_nil(uv.fs_stat(pid_file))
+    assert.is_nil(uv.fs_stat(socket))
   end)
 
   it("works in the background: serves when the command returns, again after a crash, without a terminal", function()
