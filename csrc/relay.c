@@ -448,8 +448,10 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
   if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
   bool one_more = r->second_error && done.command == COM_CHANGE_USER && outcome.error;
-  if (one_more && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY))
+  if (one_more && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY)) {
     end_relay(r, "server", "not enough memory", "ENOMEM");
+    return;
+  }
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = uv_hrtime();

@@ -235,6 +235,12 @@ static int inject(lua_State *L) {
   return 0;
 }
 
+/* relay:due(): how many commands have not been answered yet. */
+static int due(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)check_relay(L)->pending_count);
+  return 1;
+}
+
 /* relay:detach(): the server's stream leaves the relay, to be used for another client; no answer may be due.
  * Result: the stream, which belongs to its owner again; nil if it cannot be used any more. */
 static int detach(lua_State *L) {
@@ -357,21 +363,13 @@ static int negotiated(lua_State *L) {
 }
 
 void relay_open(lua_State *L) {
-  static const luaL_Reg methods[] = {{"summary", summary},
-                                     {"answer", answer},
-                                     {"expect_second_error", expect_second_error},
-                                     {"detach", detach},
-                                     {"attach", attach},
-                                     {"start", start},
-                                     {"watch", watch},
-                                     {"forward", forward},
-                                     {"reply", reply},
-                                     {"inject", inject},
-                                     {"close_when_idle", close_when_idle},
-                                     {"count", count},
-                                     {"counters", counters},
-                                     {"times", times},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"summary", summary}, {"answer", answer},     {"expect_second_error", expect_second_error},
+      {"due", due},         {"detach", detach},     {"attach", attach},
+      {"start", start},     {"watch", watch},       {"forward", forward},
+      {"reply", reply},     {"inject", inject},     {"close_when_idle", close_when_idle},
+      {"count", count},     {"counters", counters}, {"times", times},
+      {NULL, NULL}};
   resultset_open_types(L);
   luaL_newmetatable(L, RELAY_TYPE);
   lua_pushvalue(L, -1);

@@ -20,6 +20,7 @@ for command = 0, 255 do
 end
 
 local function tell_server(session)
+  session.server.told_read_only = true
   session.relay:inject(string.char(COM_QUERY) .. "SET SESSION TRANSACTION READ ONLY")
 end
 
@@ -29,7 +30,9 @@ local function refusal(reason)
 end
 
 function M.begin_queries(session)
-  tell_server(session)
+  if session.server then -- a script may have none, or have put it aside
+    tell_server(session)
+  end
 end
 
 --- Why a command may not go to the server, as packets for the client; nil if it may.

@@ -37,6 +37,7 @@ Session.__index = Session
 ---@field charset integer|nil the character set that its login named
 ---@field default_db string|nil
 ---@field auth_plugin_name string|nil that its login named
+---@field told_read_only boolean|nil by the read-only port (read_only_port.lua)
 
 -- What each state does with a packet that comes from the client or from the server. A packet from a side that is not
 -- named, or while a hook of the script waits, ends the session.
@@ -194,6 +195,8 @@ function Session:use_backend(index)
   local choosing = self.state == "connect_server"
   if (self.state == "read_handshake" or self.state == "read_auth") and not self.ending then
     return -- the server that has greeted is the one to log in at
+  elseif self.relay and self.relay:due() > 0 and not self.ending then
+    return -- what the server has still to say is for this client
   end
   local backend = self.proxy.backends[index]
   if choosing then
@@ -201,7 +204,7 @@ function Session:use_backend(index)
   elseif index ~= 0 and not backend then
     return
   end
-  local idle = backend and pool.take(backend, self, choosing)
+  local idle = backend and not self.ending and pool.take(backend, self, choosing)
   if idle or choosing or index == 0 then
     pool.release(self)
   end
@@ -509,8 +512,10 @@ function Session:on_relay_end(_, side, message, code)
 end
 
 function Session:on_end(from, message)
-  if from ~= self.client and self.state == "read_handshake" then
+  if from ~= self.client and self.state == "read_handshake" and not self.call then
     return self:backend_failed(message or "closed before the greeting")
+  elseif from ~= self.client and self.auth_result and self.auth_result:byte() == ERR then
+    return -- it has said why, which the client is told when the hook has had its say
   end
   if from ~= self.client and self.state ~= "close" then
     return self:refuse(self:error_sequence(), {

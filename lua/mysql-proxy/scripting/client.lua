@@ -105,6 +105,11 @@ end
 function Client:answer(payload, sequence)
   local kind, first = payload:byte(), #self.packets == 0
   self.packets[#self.packets + 1] = packet.frame(payload, sequence)
+  self.length = self.length + #payload
+  if self.length > self.limit then
+    error(("the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"):format(
+      self.limit), 0)
+  end
   if kind == EOF and #payload < MAX_EOF_LENGTH then
     self.eofs = self.eofs + 1
   end
@@ -120,12 +125,13 @@ end
 ---@param place mysql_proxy.endpoint
 ---@param sql string
 ---@param login { user: string, password: string|nil, database: string|nil }
----@param options { timeout: number, limit: integer } seconds that nothing may move; bytes of a packet
+---@param options { timeout: number, limit: integer } seconds that nothing may move; bytes of the answer
 ---@param done fun(result: userdata|nil, message: string|nil) mysql.resultset
 ---@return fun() cancel
 function M.query(place, sql, login, options, done)
   local self = setmetatable({
-    sql = sql, login = login, limit = options.limit, done = done, state = "greeting", packets = {}, eofs = 0,
+    sql = sql, login = login, limit = options.limit, done = done, state = "greeting", packets = {}, length = 0,
+    eofs = 0,
   }, Client)
   local message
   self.stream, message = stream.connect(self, place.path or place.ip, place.port)

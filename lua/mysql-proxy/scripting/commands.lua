@@ -76,8 +76,22 @@ local function followed(packet, kind)
   return false
 end
 
+local forward
+
+-- On a port with a guard: whether the server has to be told first what the port's sessions may do, as it was put aside
+-- by a login that had not come so far. Then go_on(session) is called later.
+local function tell_first(session, go_on)
+  local server = session.server
+  if not server or server.told_read_only then
+    return false
+  end
+  session.queued, session.telling = false, go_on
+  session.guard.begin_queries(session)
+  return true
+end
+
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
-local function forward(session)
+function forward(session)
   local packet, guard = session.command, session.guard
   local refused = guard and guard.refusal(packet)
   if refused then
@@ -85,6 +99,8 @@ local function forward(session)
   elseif not session.server then
     critical(session, "I have no server backend, closing connection")
     return session:close("no server")
+  elseif guard and tell_first(session, forward) then
+    return
   end
   local kind = session.command_kind
   local follows = (kind ~= COM_QUERY or LETTER_U[session.command_next]) and followed(packet, kind)
@@ -172,6 +188,9 @@ function run_queue(session, packets)
     if packets then
       relay:answer(packets)
       packets = nil
+    end
+    if guard and tell_first(session, run_queue) then
+      return
     end
     local packet, id, streamed = take(session.queue)
     local kind, next, own = command_kind, session.command_next, packet == session.command
@@ -279,14 +298,26 @@ local function told_again(session, relay, error, kept)
   end
 end
 
--- A command that went on as it came has been answered.
+-- A command that went on as it came has been answered, or what a server is told before a command.
 local function forwarded(session, relay, error, kept)
-  local follows, guard = session.forwarded, session.guard
-  session.forwarded = false
+  local follows, guard, go_on = session.forwarded, session.guard, session.telling
+  session.forwarded, session.telling = false, false
   if follows and error == 0 then
     follow(session, follows)
   end
-  return guard and guard.read_query_result(session, relay, error, kept)
+  if guard then
+    guard.read_query_result(session, relay, error, kept)
+  end
+  if go_on and session.state ~= "close" then
+    return go_on(session)
+  end
+end
+
+-- The client's file has been answered; read_query_result has been called when the server asked for it.
+local function end_upload(session)
+  session.uploading = false
+  session.answers = session.answers + 1
+  return run_queue(session)
 end
 
 -- What an answer has to do before its hook is called. False if that is not to be called, or not yet.
@@ -302,10 +333,11 @@ local function prepare_answer(session, relay, error, kept)
   if follows and error == 0 then
     follow(session, follows)
   end
-  if session.uploading then -- the hook has been called when the server asked for the file
-    session.uploading = false
-    session.answers = session.answers + 1
-    run_queue(session)
+  if session.uploading then
+    session.uploaded = true
+    if not session.call then -- else its hook waits still
+      end_upload(session)
+    end
     return false
   elseif kept == false then
     local limit = session.proxy.relay_options.answer_limit
@@ -347,13 +379,16 @@ local function local_infile_decided(session, result)
   if hooks.verdict(result) then
     critical(session, "read_query_result() cannot replace a request for LOCAL INFILE: it is passed on")
   end
+  if session.uploaded then -- meanwhile
+    return end_upload(session)
+  end
 end
 
 --- The server asks for a file: only the client can answer that.
 function M.local_infile(session, _, request)
   local finished, result = true, nil
   local hook, inj = session.environment.read_query_result, session.injection
-  session.uploading, inj.resultset = true, request
+  session.uploading, session.uploaded, inj.resultset = true, false, request
   if hook ~= nil then
     finished, result = run(session, "read_query_result", hook, inj, local_infile_decided)
   end
