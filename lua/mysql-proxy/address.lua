@@ -46,13 +46,14 @@ end
 --- Reads an address: `host:port`, `host`, `:port`, `ip:port`, `[v6]:port`, `[v6]`, or the absolute path of a unix
 --- socket.
 ---@param text string
----@param default_port integer? of an address without one; 3306 if not given
+---@param default_port integer|false|nil of an address without one; 3306 if not given; false: it has to have one, and
+---       is no path
 ---@param passive boolean? the address is for listening: `:port` is all interfaces instead of 127.0.0.1, and port 0
 ---       (any free port) is allowed
 ---@return mysql_proxy.address?
 ---@return string? message what is wrong with the text
 function address.parse(text, default_port, passive)
-  if text:sub(1, 1) == "/" then
+  if text:sub(1, 1) == "/" and default_port ~= false then
     return parse_unix(text)
   end
 
@@ -70,8 +71,8 @@ function address.parse(text, default_port, passive)
     return malformed(text, ("Failed to parse the port at '%s'"):format(digits))
   end
 
-  local port = default_port or DEFAULT_PORT
-  if colon == ":" or host == "" then
+  local port = default_port == nil and DEFAULT_PORT or default_port
+  if colon == ":" or host == "" or not port then
     local err
     port, err = parse_port(text, digits, passive)
     if not port then

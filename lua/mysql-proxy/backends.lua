@@ -11,6 +11,8 @@ local M = {}
 M.UNKNOWN, M.UP, M.DOWN = 0, 1, 2
 M.READ_WRITE, M.READ_ONLY = 1, 2
 
+M.STATES = { [M.UNKNOWN] = "unknown", [M.UP] = "up", [M.DOWN] = "down" }
+
 local DOWN_SECONDS = 4 -- after this a new client tries a server that was down again
 local RESOLVED_SECONDS = 10 -- how long a resolved host name is good
 
@@ -19,6 +21,8 @@ local RESOLVED_SECONDS = 10 -- how long a resolved host name is good
 ---@field type integer READ_WRITE or READ_ONLY
 ---@field state integer UNKNOWN, UP or DOWN
 ---@field connected_clients integer
+---@field connect_failures integer so far
+---@field times_down integer how often it was marked down
 ---@field order "down"|"draining"|nil what an operator has told it: no new sessions
 ---@field deleted boolean|nil it leaves with its last session
 ---@field gone boolean|nil it has left, and its index is free
@@ -74,6 +78,8 @@ function Backends:add(text, type)
     type = type,
     state = M.UNKNOWN,
     connected_clients = 0,
+    connect_failures = 0,
+    times_down = 0,
     index = self:free_index(),
     pool = pool.new(),
     read_only_pool = pool.new(), -- of the read-only port's sessions
@@ -115,10 +121,25 @@ function Backends:forget_deleted(backend)
   end
 end
 
-function Backends:wake_up()
-  local now = uv.now()
+-- One that was down for long enough may be up again.
+function Backend:known_down()
+  return self.state == M.DOWN and uv.now() - self.down_since <= DOWN_SECONDS * 1000
+end
+
+--- Whether no new client would be served. They are not asked whether they are up: a client finds out.
+---@return boolean
+function Backends:all_down()
   for _, backend in ipairs(self) do
-    if backend.state == M.DOWN and now - backend.down_since > DOWN_SECONDS * 1000 then
+    if not backend.order and not backend:known_down() then
+      return false
+    end
+  end
+  return true
+end
+
+function Backends:wake_up()
+  for _, backend in ipairs(self) do
+    if backend.state == M.DOWN and not backend:known_down() then
       self.log:debug(("backend %s was down for more than %d sec, waking it up"):format(backend.address, DOWN_SECONDS))
       backend.state = M.UNKNOWN
     end
@@ -194,6 +215,9 @@ end
 
 --- A script's own opinion.
 function Backend:set_state(state)
+  if state == M.DOWN and self.state ~= M.DOWN then
+    self.times_down = self.times_down + 1
+  end
   self.state = state
   self.down_since = state == M.DOWN and uv.now() or nil
 end
@@ -202,8 +226,11 @@ function Backend:mark_up()
   self.state, self.down_since = M.UP, nil
 end
 
+--- It could not be connected to.
 ---@param reason string
 function Backend:mark_down(reason)
+  self.connect_failures = self.connect_failures + 1
+  self.times_down = self.times_down + (self.state == M.DOWN and 0 or 1)
   self.state = M.DOWN
   self.down_since = uv.now()
   self.last_error, self.last_error_at = reason, os.time()

@@ -10,6 +10,11 @@ local M = {
   TOP_LEVEL = "top level", -- what is called in the script's file itself
 }
 
+M.NAMES = {
+  M.TOP_LEVEL, "connect_server", "read_handshake", "read_auth", "read_auth_result", "read_query", "read_query_result",
+  "disconnect_client",
+}
+
 local resume, yield = coroutine.resume, coroutine.yield
 
 -- What a session's coroutine yields; anything else that comes out of it is a script's mistake.
@@ -65,10 +70,16 @@ function Call:abandon()
   end
 end
 
+local function count_error(session, hook)
+  local errors = session.proxy.totals.hook_errors
+  errors[hook] = (errors[hook] or 0) + 1
+end
+
 function Call:fail(message, trace)
   if message == "not enough memory" then
     collectgarbage() -- what it has left behind may be what the others need
   end
+  count_error(self.session, self.name)
   local proxy = self.session.proxy
   local path = proxy.lua_script
   message, trace = script.with_whole_path(message, path), trace and script.with_whole_path(trace, path)
@@ -235,6 +246,7 @@ function M.wait(start)
   call.timer = call.timer or uv.new_timer()
   call.timer:start(math.floor(proxy.hook_timeout * 1000), 0, proxy.log:guard(function()
     M.cancel(call.session)
+    count_error(call.session, call.name)
     proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout),
       nil, call.session)
     call.done(call.session, nil, true)

@@ -15,6 +15,7 @@ local uv = require "luv"
 local address = require "mysql-proxy.address"
 local backends = require "mysql-proxy.backends"
 local logs = require "mysql-proxy.log"
+local metrics = require "mysql-proxy.metrics"
 local recent_errors = require "mysql-proxy.recent_errors"
 local read_only_port = require "mysql-proxy.read_only_port"
 local session = require "mysql-proxy.session"
@@ -30,6 +31,7 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field proxy_read_only_address? string[] where clients connect who may only read; default none
 ---@field proxy_read_only_address_given? boolean false: if that address is in use the proxy does without
 ---@field proxy_read_only_backend_addresses? string[] the servers of those clients; default the others
+---@field metrics_address? string[] where Prometheus and health checks ask, host:port; default none
 ---@field proxy_connect_timeout? number seconds until a server counts as down; default 2
 ---@field proxy_read_timeout? number seconds that a session may be idle; default 28800
 ---@field proxy_write_timeout? number seconds that a side may take no byte; default 28800
@@ -78,6 +80,17 @@ end
 
 local M = {}
 
+-- What has happened since the start. What is in the relays of open sessions comes on top.
+local function new_totals()
+  return {
+    commands = 0, from_clients = 0, from_servers = 0, -- of sessions that have ended
+    connections = 0, most_sessions = 0,
+    refused = {}, -- clients, by the option that limits them
+    login_failures = 0, read_only_refusals = 0,
+    script_load_failures = 0, hook_errors = {}, -- by hook
+  }
+end
+
 local function default(value, otherwise)
   if value == nil then
     return otherwise
@@ -105,7 +118,7 @@ function M.new(options)
     options = options,
     recent_errors = recent_errors.new(),
     started_at = os.time(),
-    totals = { commands = 0, from_clients = 0, from_servers = 0, connections = 0, most_sessions = 0 }, -- of those ended
+    totals = new_totals(),
     lua_config_folder = options.proxy_lua_config_folder,
     hook_timeout = default(options.proxy_hook_timeout, 60),
     fix_bug_25371 = options.proxy_fix_bug_25371,
@@ -151,6 +164,11 @@ function M.new(options)
       hooks = read_only_port,
     })
   end
+  if ok then
+    ok, message = self:add_ports(options.metrics_address or {}, {
+      kind = "metrics", required = true, default_port = false, open = metrics.open,
+    })
+  end
   local with_admin = not options.plugins or options.plugins.admin
   if ok and with_admin and #(options.admin_address or {}) > 0 then
     self.admin, message = require("mysql-proxy.admin").new(self, options)
@@ -180,7 +198,7 @@ function Proxy:add_ports(texts, template)
   for _, text in ipairs(texts) do
     local parsed, message
     if type(text) == "string" then
-      parsed, message = address.parse(text, 3306, true)
+      parsed, message = address.parse(text, template.default_port, true)
       if not parsed then
         return nil, message
       end
@@ -196,6 +214,7 @@ function Proxy:add_ports(texts, template)
       hooks = template.hooks,
       accept = template.accept,
       check = template.check,
+      open = template.open, -- instead of the method
     }, Port)
   end
   return true
@@ -256,6 +275,10 @@ function Port:take_over(callback)
   callback(true)
 end
 
+function Port:open(place)
+  return stream.listen(self, place.path or place.ip, place.port, BACKLOG)
+end
+
 function Port:listen(callback)
   if self.descriptor then
     return self:take_over(callback)
@@ -271,7 +294,7 @@ function Port:listen(callback)
       end
     end
     for _, place in ipairs(places) do
-      local listener, message, code = stream.listen(self, place.path or place.ip, place.port, BACKLOG)
+      local listener, message, code = self:open(place)
       if not listener then
         local reason = code == "EADDRINUSE" and "Address already in use (98)" or message
         return callback(nil, ("bind(%s) failed: %s"):format(self.address, reason))
@@ -282,11 +305,17 @@ function Port:listen(callback)
   end)
 end
 
+local function refuse(proxy, client, reason)
+  local refused = proxy.totals.refused
+  refused[reason] = (refused[reason] or 0) + 1
+  client:send(proto.to_err_packet(TOO_MANY), 0)
+end
+
 function Port:on_connection(_, client, last)
   local proxy = self.proxy
   if last then
     proxy.log:critical("refused a client: no file descriptor is left (--max-open-files)")
-    client:send(proto.to_err_packet(TOO_MANY), 0)
+    refuse(proxy, client, "max-open-files")
     return client:close()
   elseif self.accept then
     return self.accept(client)
@@ -294,7 +323,7 @@ function Port:on_connection(_, client, last)
   if proxy.max_connections > 0 and proxy.session_count >= proxy.max_connections then
     proxy.log:warning(("refused a client: max-connections is %d"):format(proxy.max_connections))
     proxy.recent_errors:add({ client_name = client:address("peer") }, TOO_MANY)
-    client:send(proto.to_err_packet(TOO_MANY), 0)
+    refuse(proxy, client, "max-connections")
     return client:finish()
   end
   local totals = proxy.totals
@@ -310,11 +339,13 @@ end
 function Proxy:session_ended(ended)
   self.sessions[ended] = nil
   self.session_count = self.session_count - 1
+  local totals = self.totals
   if ended.relay then
-    local totals = self.totals
     local commands, from_client, from_server = ended.relay:counters()
     totals.commands = totals.commands + commands
     totals.from_clients, totals.from_servers = totals.from_clients + from_client, totals.from_servers + from_server
+  elseif ended.login then
+    totals.login_failures = totals.login_failures + 1
   end
   if self.session_count == 0 and self.on_idle then
     self.on_idle()

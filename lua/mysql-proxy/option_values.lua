@@ -75,7 +75,7 @@ function readers.addresses(option, text, addresses)
   end
   for part in (text .. ","):gmatch("([^,]*),") do
     part = part:match("^%s*(.-)%s*$")
-    local parsed, err = address.parse(part, nil, option.passive)
+    local parsed, err = address.parse(part, option.default_port, option.passive)
     if not parsed then
       return nil, ("%s (--%s)"):format(err, option.name)
     end

@@ -51,6 +51,9 @@ local OPTIONS = {
     help = "for running queries at the end" },
   { group = "application", name = "verbose-shutdown", kind = "flag", help = "log the end at the level critical" },
 
+  { group = "application", name = "metrics-address", kind = "addresses", value = "ADDR", passive = true,
+    default_port = false, default = {}, default_help = false, help = "serve metrics here over HTTP, for Prometheus" },
+
   { group = "log", name = "log-file", kind = "text", value = "FILE", help = "append the log to FILE",
     default_help = "standard error" },
   { group = "log", name = "log-level", kind = "level", value = "LEVEL", default = "critical",

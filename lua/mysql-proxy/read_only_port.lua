@@ -36,7 +36,10 @@ function M.begin_queries(session)
 end
 
 --- Why a command may not go to the server, as packets for the client; nil if it may.
-function M.refusal(payload)
+---@param session Session whose command it is
+---@param payload string
+---@return string|nil
+function M.refusal(session, payload)
   local command = payload:byte()
   local ok, reason = true, nil
   if command == COM_QUERY or command == COM_STMT_PREPARE then
@@ -44,12 +47,17 @@ function M.refusal(payload)
   elseif command ~= COM_CHANGE_USER and command ~= COM_RESET_CONNECTION and not UNWATCHED[command] then
     ok, reason = read_only.command_allowed(command), ("command %d"):format(command)
   end
-  return not ok and refusal(reason) or nil
+  if ok then
+    return nil
+  end
+  local totals = session.proxy.totals
+  totals.read_only_refusals = totals.read_only_refusals + 1
+  return refusal(reason)
 end
 
 --- COM_CHANGE_USER and COM_RESET_CONNECTION make the session one that may write again: it is told anew.
 function M.read_query(session, relay, payload)
-  local refused = M.refusal(payload)
+  local refused = M.refusal(session, payload)
   if refused then
     session.proxy.recent_errors:add(session, BARRED)
     return relay:reply(refused)

@@ -51,6 +51,10 @@ local states = {
   close = {},
 }
 
+local STATES = { -- of open sessions, in their order
+  "connect_server", "read_handshake", "read_auth", "connect_again", "read_auth_result", "read_query",
+}
+
 -- Both sides speak in the clear and uncompressed.
 local MASKED = proto.capabilities.CLIENT_COMPRESS
   + proto.capabilities.CLIENT_SSL
@@ -601,4 +605,4 @@ function Session:close_when_idle()
   end
 end
 
-return { new = new }
+return { new = new, STATES = STATES }

@@ -19,6 +19,7 @@ describe("mysql-proxy.options", function()
       log_format = "text",
       log_level = "critical",
       max_connections = 10000,
+      metrics_address = {},
       plugins = { proxy = true, admin = true },
       warnings = {},
       shutdown_timeout = 5,
@@ -223,7 +224,7 @@ describe("mysql-proxy.options", function()
         "proxy-pool-no-change-user", "proxy-answer-limit", "check-script", "lua-path", "lua-cpath",
         "basedir", "plugins", "defaults-file",
         "check-config", "log-format", "log-use-syslog", "log-backtrace-on-crash", "keepalive",
-        "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
+        "metrics-address", "plugin-dir", "event-threads", "verbose-shutdown", "no-proxy", "proxy-skip-profiling",
         "proxy-profiling", "statistics-digests",
         "admin-address", "admin-username", "admin-password", "admin-lua-script",
       }) do

@@ -93,7 +93,7 @@ end
 -- The command goes on as it came. Of what changes the session the answer is looked at too.
 function forward(session)
   local packet, guard = session.command, session.guard
-  local refused = guard and guard.refusal(packet)
+  local refused = guard and guard.refusal(session, packet)
   if refused then
     return done(session, refused)
   elseif not session.server then
@@ -202,7 +202,7 @@ function run_queue(session, packets)
       session.queued_follows = followed(packet, kind)
       streamed = streamed or ENDLESS[kind]
     end
-    local refused = guard and guard.refusal(packet)
+    local refused = guard and guard.refusal(session, packet)
     if refused then
       packets = may_answer(session) and refused or nil
     elseif not session.server then

@@ -34,6 +34,7 @@ function M.begin(session, next)
   local proxy = session.proxy
   local chunk, message = script.load(proxy.lua_script, proxy.log)
   if not chunk then
+    proxy.totals.script_load_failures = proxy.totals.script_load_failures + 1
     proxy.log:critical(message)
     return refuse(session, script.LOAD_FAILED)
   end

@@ -7,7 +7,6 @@ local statistics = require "mysql-proxy.statistics"
 local uv = require "luv"
 
 local TYPES = { [backends.READ_WRITE] = "rw", [backends.READ_ONLY] = "ro" }
-local STATES = { [backends.UNKNOWN] = "unknown", [backends.UP] = "up", [backends.DOWN] = "down" }
 local TYPE_NUMBERS = { rw = backends.READ_WRITE, ro = backends.READ_ONLY }
 local ORDERS = { up = true, down = true, draining = true }
 
@@ -19,7 +18,7 @@ local function row_of(backend)
   local since = backend.down_since and os.time() - math.floor((uv.now() - backend.down_since) / 1000)
   local counted = statistics.of_backend(backend)
   return {
-    backend.index, backend.address, backend.order or STATES[backend.state] or "unknown",
+    backend.index, backend.address, backend.order or backends.STATES[backend.state] or "unknown",
     TYPES[backend.type] or "unknown", backend.uuid, backend.connected_clients,
     backend.pool:count() + backend.read_only_pool:count(), when(since), backend.last_error,
     when(backend.last_error_at), counted.count, counted.errors, counted.bytes_from_client, counted.bytes_from_server,
