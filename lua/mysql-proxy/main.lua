@@ -189,6 +189,9 @@ function Program:finish_start()
     ok, err = self:drop_privileges()
   end
   if ok then
+    if self.settings.keepalive then
+      process.worker_ready() -- before anybody is told, who may be in a hurry to kill
+    end
     for _, plugin in ipairs({ "proxy", "admin" }) do
       if self.settings.plugins[plugin] then
         self.log:critical(("plugin %s %s started"):format(plugin, process.version)) -- seen at the default level
@@ -196,9 +199,6 @@ function Program:finish_start()
     end
     self.log:critical(("mysql-proxy %s started"):format(process.version))
     self.log:debug(("max open file-descriptors = %d"):format((process.max_open_files())))
-    if self.settings.keepalive then
-      process.worker_ready() -- before the shell knows, and somebody may be in a hurry to kill
-    end
     if self.settings.daemon then
       ok, err = process.ready(self.log.to_stderr)
     end
