@@ -9,6 +9,7 @@ local http = require "mysql-proxy.metrics.http"
 local process = require "mysql-proxy.process"
 local script = require "mysql-proxy.script"
 local session = require "mysql-proxy.session"
+local statistics = require "mysql-proxy.statistics"
 local texts = require "mysql-proxy.metrics.text"
 
 local M = {}
@@ -108,6 +109,32 @@ local function add_backends(text, proxy)
   end)
 end
 
+-- What is counted in C, unless --proxy-skip-profiling says otherwise.
+local function add_statistics(text, proxy)
+  local commands = proxy.statistics:commands()
+  text:metric(PREFIX .. "command_duration_seconds", "histogram", "Until the last byte of a server's answer.")
+  for _, each in ipairs(commands) do
+    text:histogram(statistics.BOUNDS, each.histogram, each.seconds, "command", each.command)
+  end
+  text:metric(PREFIX .. "command_errors_total", "counter", "Commands that a server has answered with an error.")
+  for _, each in ipairs(commands) do
+    text:sample(each.errors, "command", each.command)
+  end
+  by_backend(text, proxy, "commands_total", "counter", "Commands that a backend got.", function(backend)
+    return statistics.of_backend(backend).count
+  end)
+  by_backend(text, proxy, "errors_total", "counter", "Commands that a backend answered with an error.",
+    function(backend)
+      return statistics.of_backend(backend).errors
+    end)
+  text:metric(PREFIX .. "backend_bytes_total", "counter", "Bytes of commands and their answers, by who has sent them.")
+  for _, backend in present(proxy) do
+    local counters = statistics.of_backend(backend)
+    text:sample(counters.bytes_from_client, "backend", backend.address, "from", "client")
+    text:sample(counters.bytes_from_server, "backend", backend.address, "from", "server")
+  end
+end
+
 local function add_script(text, proxy, waiting)
   single(text, "script_loads_total", "counter", "Versions of the script that were compiled.",
     script.status(proxy.lua_script).version)
@@ -115,6 +142,13 @@ local function add_script(text, proxy, waiting)
     proxy.totals.script_load_failures)
   by_label(text, "hook_errors_total", "counter", "Calls of the script that failed, or waited for too long.", "hook",
     hooks.NAMES, proxy.totals.hook_errors)
+  local calls, seconds = {}, {}
+  for _, hook in ipairs(proxy.statistics:hooks()) do
+    calls[hook.name], seconds[hook.name] = hook.calls, hook.seconds
+  end
+  by_label(text, "hook_calls_total", "counter", "Calls of hooks.", "hook", hooks.NAMES, calls)
+  by_label(text, "hook_seconds_total", "counter", "Time of these calls until they returned or waited.", "hook",
+    hooks.NAMES, seconds)
   single(text, "hooks_waiting", "gauge", "Sessions in which a hook waits.", waiting)
 end
 
@@ -123,6 +157,7 @@ local function render(proxy)
   add_process(text, proxy)
   local waiting = add_sessions(text, proxy)
   add_backends(text, proxy)
+  add_statistics(text, proxy)
   if proxy.lua_script then
     add_script(text, proxy, waiting)
   end

@@ -301,6 +301,10 @@ for _, server in ipairs(servers.all()) do
         [("mysql_proxy_backend_connect_failures_total{%s}"):format(backend)] = 0,
         ["mysql_proxy_script_loads_total"] = 1,
         ["mysql_proxy_hooks_waiting"] = 0,
+        ['mysql_proxy_hook_calls_total{hook="read_query"}'] = 1,
+        ['mysql_proxy_command_duration_seconds_count{command="COM_QUERY"}'] = 1,
+        ['mysql_proxy_command_duration_seconds_bucket{command="COM_QUERY",le="+Inf"}'] = 1,
+        ['mysql_proxy_command_errors_total{command="COM_QUERY"}'] = 0,
       })
       assert.is_true(value_of(select(2, get(port, "/metrics")), 'mysql_proxy_bytes_total{from="server"}') > 30)
 

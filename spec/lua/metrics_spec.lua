@@ -20,6 +20,21 @@ two_total{backend="db:3307",state="up"} 2.5
 ]], tostring(text))
   end)
 
+  it("has histograms, whose buckets hold all that is below their bounds", function()
+    local text = texts.new()
+    text:metric("time_seconds", "histogram", "Times.")
+    text:histogram({ 0.001, 0.5 }, { 3, 0, 2 }, 7.25, "command", "COM_QUERY")
+    assert.equal([[
+# HELP time_seconds Times.
+# TYPE time_seconds histogram
+time_seconds_bucket{command="COM_QUERY",le="0.001"} 3
+time_seconds_bucket{command="COM_QUERY",le="0.5"} 3
+time_seconds_bucket{command="COM_QUERY",le="+Inf"} 5
+time_seconds_sum{command="COM_QUERY"} 7.25
+time_seconds_count{command="COM_QUERY"} 5
+]], tostring(text))
+  end)
+
   it("escapes quotes, backslashes and line ends in the values of labels", function()
     assert.equal([[a\"b\\c\nd]], texts.escape('a"b\\c\nd'))
     local text = texts.new()

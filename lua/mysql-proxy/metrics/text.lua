@@ -76,6 +76,26 @@ function Text:sample(value, ...)
   self.lines[#self.lines + 1] = ("%s%s %s\n"):format(self.name, where, M.number(value))
 end
 
+--- Adds the samples of a histogram.
+---@param bounds number[] the buckets' upper ends
+---@param counts integer[] how many are in each bucket alone; the last one has no bound
+---@param sum number
+---@param label string
+---@param of string its value
+function Text:histogram(bounds, counts, sum, label, of)
+  local name, total = self.name, 0
+  self.name = name .. "_bucket"
+  for index, count in ipairs(counts) do
+    total = total + count
+    self:sample(total, label, of, "le", M.number(bounds[index] or math.huge))
+  end
+  self.name = name .. "_sum"
+  self:sample(sum, label, of)
+  self.name = name .. "_count"
+  self:sample(total, label, of)
+  self.name = name
+end
+
 function Text:__tostring()
   return table.concat(self.lines)
 end
