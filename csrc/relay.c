@@ -407,8 +407,17 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
     relay_ended(r, r->client, UV_EPIPE);
 }
 
-/* The server wants a file in answer to an injected command. Only the client can send it, so the answer is his. */
-static void hand_over_local_infile(struct relay *r, const uint8_t *data, size_t length) {
+/* The server wants a file in answer to an injected command. Only a client who waits for an answer can send it, so the
+ * answer is his; from any other the server gets an empty file, or a later command would pass for one. */
+static void take_local_infile(struct relay *r, const uint8_t *data, size_t length) {
+  if (!r->waiting || r->answered || !response_expected(r->held.data[PACKET_HEADER_SIZE])) {
+    uint8_t no_file[PACKET_HEADER_SIZE];
+    store_header(no_file, 0, (uint8_t)(r->answer.framing.sequence + 1));
+    r->uploading = false;
+    collect_answer(r, data, length);
+    relay_write_server(r, no_file, sizeof no_file);
+    return;
+  }
   relay_pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
   if (relay_tell_local_infile(r, data, length) == OWNER_FAILED)
     end_relay(r, "client", "on_local_infile failed", "ECANCELED");
@@ -471,7 +480,7 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
       r->answer.local_infile = false;
       r->uploading = true;
       if (is_for_owner(r)) {
-        hand_over_local_infile(r, data + sent, at - sent);
+        take_local_infile(r, data + sent, at - sent);
         sent = at;
         continue;
       }

@@ -9,7 +9,7 @@
  *                                           than answer_limit and nobody has. If a client waits for the answer
  *                                           to a COM_CHANGE_USER, the authentication's steps are his in any case
  *   owner:on_local_infile(relay, answer)    a server answers an injected command by asking for a file: the client gets
- *                                           to see that, and the rest of the answer too
+ *                                           to see that, and the rest of the answer too; if he waits for an answer
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
  *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
  *                                           has been told, both streams close by themselves.
