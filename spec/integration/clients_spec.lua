@@ -79,7 +79,7 @@ for _, server in ipairs(servers.all()) do
     teardown(function()
       for name, each in pairs(ways) do
         assert.equal(0, each:stop())
-        assert.is_nil(each:log():match("%(critical%) [s(][^\n]*"), name)
+        assert.is_nil(scripted.complaints(each:log()), name)
       end
     end)
 

@@ -220,7 +220,7 @@ for _, shared in ipairs(servers.all()) do
       run(WARM_UP)
       assert.is_true(run(SECONDS) > 1)
       for _, script in pairs(scripts) do
-        local log = script.proxy:log():gsub("%(critical%) mysql%-proxy %S+ started", "")
+        local log = script.proxy:log():gsub("%(critical%) [%a -]+ %S+ started", "")
         assert.is_nil(log:match("%(critical%)[^\n]*"))
       end
       local counted = scripts.statistics.client:ask("SELECT query FROM stats.queries WHERE query LIKE '%sbtest1%'").rows

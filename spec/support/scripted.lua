@@ -116,6 +116,16 @@ function Series:leave()
   return errors
 end
 
+--- The first critical line of a log about a session or a script's hook, but for slow hooks: the machine may be busy.
+function M.complaints(log)
+  for line in log:gmatch("%(critical%) [s(][^\n]*") do
+    if not line:find(": slow hook: ", 1, true) then
+      return line
+    end
+  end
+  return nil
+end
+
 function Series:stop()
   assert(self.proxy:stop() == 0, self.proxy:log())
 end
