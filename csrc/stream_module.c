@@ -11,6 +11,7 @@
  * An error in one of them goes to the function given to on_error(), and the loop goes on. */
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -443,6 +444,13 @@ static int collect_shared(lua_State *L) {
   return 0;
 }
 
+/* Writing to a peer that has gone is to be an error of that write, also in a program that never thought of the signal
+ * (libuv sets no MSG_NOSIGNAL). A handler of the program's own stays. */
+static void ignore_broken_pipes(void) {
+  struct sigaction action;
+  if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
+}
+
 LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg methods[] = {{"read_packets", read_packets},
                                      {"hold_packets", hold_packets},
@@ -470,6 +478,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   lua_pushliteral(L, "luv"); /* the loop is luv's */
   lua_call(L, 1, 0);
 
+  ignore_broken_pipes();
   struct stream_loop *shared = lua_newuserdata(L, sizeof *shared);
   shared->L = luv_state(L);
   shared->loop = luv_loop(L);

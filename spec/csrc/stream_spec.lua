@@ -2,6 +2,7 @@ local packet = require "mysql.packet"
 local stream = require "mysql.stream"
 local uv = require "luv"
 
+local interpreter = require "spec.support.interpreter"
 local process = require "spec.support.process"
 
 describe("a stream", function()
@@ -158,5 +159,20 @@ describe("a stream", function()
     end, 20)
     assert.is_true(accepted:drained())
     assert.equal(1, drained)
+  end)
+
+  it("is no danger to a program that never thought of SIGPIPE", function()
+    local program = process.write_file(process.path("pipe.lua"), [[
+      local uv = require "luv"
+      require "mysql.stream"
+      local pipe = assert(uv.pipe())
+      local writer = uv.new_pipe()
+      writer:open(pipe.write)
+      uv.fs_close(pipe.read)
+      writer:write("x", function(failure) print(failure) end)
+      uv.run()
+    ]])
+    local code, output, errors = process.run("sh", { "-c", interpreter .. " " .. program })
+    assert.same({ 0, "EPIPE\n", "" }, { code, output, errors })
   end)
 end)

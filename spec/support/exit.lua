@@ -7,6 +7,7 @@ local busted = require "busted"
 -- What is loaded here is shared by all spec files: one folder, one set of servers. Else each file would have its own.
 local process = require "spec.support.process"
 require "spec.support.server"
+require "mysql.stream" -- a spec that writes to a peer that has gone is not ended by that
 
 -- The sanitizers are loaded into this interpreter alone; the host binary has its own, and looks for leaks too.
 local preload = os.getenv("LD_PRELOAD")
