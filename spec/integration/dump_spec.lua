@@ -84,7 +84,7 @@ local function fill(server)
 end
 
 for _, server in ipairs(servers.all()) do
-  describe("a dump, " .. server.name, function()
+  describe("a dump, " .. server.name .. " #long", function()
     local proxy
 
     setup(function()

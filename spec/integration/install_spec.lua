@@ -27,7 +27,7 @@ local function succeeds(program, args, options)
   assert(code == 0, output .. errors)
 end
 
-describe("an installation", function()
+describe("an installation #long", function()
   it("by cmake --install into any prefix serves a query", function()
     local prefix = process.path("prefix")
     succeeds("cmake", { "--install", proxies.build, "--prefix", prefix })

@@ -99,7 +99,7 @@ local function come_and_go(port, count)
 end
 
 for _, server in ipairs(servers.all()) do
-  describe("the proxy's memory, " .. server.name, function()
+  describe("the proxy's memory, " .. server.name .. " #long", function()
     local proxy
 
     setup(function()

@@ -76,7 +76,7 @@ function checks.splitter(client)
 end
 
 for _, shared in ipairs(servers.all()) do
-  describe("old scripts under load, " .. shared.name, function()
+  describe("old scripts under load, " .. shared.name .. " #long", function()
     local primary, replica
     local scripts = {} -- name -> proxy, client
 
