@@ -162,7 +162,8 @@ static void set_reading(struct stream *s, bool wanted) {
 
 void relay_update_reading(struct relay *r) {
   if (r->ended) return;
-  bool clients_turn = r->uploading || pending_is(r, RESPONSE_AUTH);
+  bool his_login = pending_is(r, RESPONSE_AUTH) && (r->logging_in || relay_pending_at(r, 0)->destination < TO_OWNER);
+  bool clients_turn = r->uploading || his_login;
   /* While the owner thinks about a command its client is read a little further, to see whether he is still there. */
   bool waiting = r->waiting && r->held.length > r->command_length + HIGH_WATER;
   bool hold_client = r->client_done || r->deaf ||

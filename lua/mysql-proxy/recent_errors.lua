@@ -2,7 +2,7 @@
 
 local M = {}
 
-local MOST = 1000
+local MOST, LONGEST_TEXT = 1000, 512 -- errors; bytes, as many as MySQL's own may have
 
 ---@class RecentErrors
 local RecentErrors = {}
@@ -21,7 +21,7 @@ function RecentErrors:add(session, err)
   self[self.count % MOST + 1] = {
     time = os.time(), session = session.id, client = session.client_name,
     user = session.login and session.login.username, backend = session.backend and session.backend.address,
-    code = err.errcode, sqlstate = err.sqlstate, text = err.errmsg,
+    code = err.errcode, sqlstate = err.sqlstate, text = err.errmsg and err.errmsg:sub(1, LONGEST_TEXT),
   }
   self.count = self.count + 1
 end

@@ -210,6 +210,22 @@ describe("a relay", function()
       c.server:receives(packets(0, "\14"))
     end)
 
+    it("does not take in more and more of what a client sends meanwhile", function()
+      watch(function(relay)
+        relay:inject("\17user\0\0db\0")
+      end)
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\17user\0\0db\0"))
+      c.client:write(packets(0, "\3" .. ("x"):rep(LONGEST - 2))) -- 16 MB, which 100 rounds of the loop would take
+      for round = 1, 100 do
+        c.server:send(round, "\1\3")
+        assert.truthy(process.wait_until(function()
+          return select(3, c.relay:counters()) == 6 * round
+        end))
+      end
+      assert.is_true(select(2, c.relay:counters()) < 2 ^ 20)
+    end)
+
     it("lets no command through in such a conversation", function()
       watch(function(relay)
         relay:inject(nil, true)

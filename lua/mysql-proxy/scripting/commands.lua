@@ -204,6 +204,7 @@ function run_queue(session, packets)
     end
     local refused = guard and guard.refusal(session, packet)
     if refused then
+      session.queued_follows = false
       packets = may_answer(session) and refused or nil
     elseif not session.server then
       critical(session, "I have no server backend, closing connection")
