@@ -65,6 +65,13 @@ static int l_check_user(lua_State *L) {
   return 2;
 }
 
+/* is_user(name) -> whether this process belongs to that user already */
+static int l_is_user(lua_State *L) {
+  const struct passwd *user = getpwnam(luaL_checkstring(L, 1));
+  lua_pushboolean(L, user && user->pw_uid == geteuid());
+  return 1;
+}
+
 /* set_user(name) -> true | nil, message, errno
  * Gives up being root for good: supplementary groups, group and user become those of `name`. */
 static int l_set_user(lua_State *L) {
@@ -211,6 +218,7 @@ static const luaL_Reg functions[] = {
     {"current_folder", l_current_folder},
     {"hide_argument", l_hide_argument},
     {"id", l_id},
+    {"is_user", l_is_user},
     {"max_open_files", l_max_open_files},
     {"program", l_program},
     {"set_max_open_files", l_set_max_open_files},
@@ -223,6 +231,7 @@ __attribute__((visibility("default"))) int luaopen_proxy_process(lua_State *L) {
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   luaL_register(L, NULL, process_daemon_functions);
+  luaL_register(L, NULL, process_descriptors_functions);
   luaL_register(L, NULL, process_service_functions);
   lua_pushliteral(L, MYSQL_PROXY_VERSION); /* CMakeLists.txt states it, and gives it to this file only */
   lua_setfield(L, -2, "version");

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-extern const luaL_Reg process_daemon_functions[], process_service_functions[];
+extern const luaL_Reg process_daemon_functions[], process_descriptors_functions[], process_service_functions[];
 
 /* Pushes nil, "what: the system's message (code)", code; returns 3. */
 int process_fail(lua_State *L, int code, const char *what);

@@ -10,6 +10,7 @@
  *   owner:on_drain(stream)                       all has been written that drained() said was waiting
  * An error in one of them goes to the function given to on_error(), and the loop goes on. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -166,62 +167,92 @@ static void remove_stale_socket(const char *path) {
   close(fd);
 }
 
-static bool has_folder(const char *path) {
-  char folder[sizeof((struct sockaddr_un *)NULL)->sun_path];
-  const char *last = strrchr(path, '/');
-  if (!last || last == path || (size_t)(last - path) >= sizeof folder) return true;
-  memcpy(folder, path, (size_t)(last - path));
-  folder[last - path] = '\0';
-  struct stat st;
-  return stat(folder, &st) == 0 || errno != ENOENT;
+/* A new socket, bound to the path. By hand, as libuv removes the file of what it has bound when it closes that, also
+ * when another process has inherited it. Result: the descriptor, or a negative error. */
+static int bind_local(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) return UV_ENAMETOOLONG;
+  strcpy(address.sun_path, path);
+  remove_stale_socket(path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  /* like a server's own socket: who may log in is decided by the login */
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && chmod(path, 0777) == 0) return fd;
+  int code = -errno;
+  close(fd);
+  return code;
 }
 
-/* stream.listen_on(owner, descriptor, backlog): takes over a listening socket that was made elsewhere.
- * Result: the listening stream as of listen(); or nil, message, code. */
-static int listen_on(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  int descriptor = luaL_checkint(L, 2);
-  int backlog = luaL_checkint(L, 3);
-  struct sockaddr_storage name;
-  socklen_t size = sizeof name;
-  if (getsockname(descriptor, (struct sockaddr *)&name, &size) != 0)
-    return stream_push_failure(L, uv_translate_sys_error(errno));
-  bool local = name.ss_family == AF_UNIX;
-  struct stream *s = new_stream(L, 1, local);
-  int status = local ? uv_pipe_open(&s->uv.pipe, descriptor) : uv_tcp_open(&s->uv.tcp, descriptor);
-  if (status == 0) status = uv_listen(&s->uv.stream, backlog, on_connection);
-  if (status == 0) return 1;
-  stream_close(s);
-  return stream_push_failure(L, status);
+static int open_socket(struct stream *s, int fd) {
+  int status = s->uv.handle.type == UV_NAMED_PIPE ? uv_pipe_open(&s->uv.pipe, fd) : uv_tcp_open(&s->uv.tcp, fd);
+  if (status != 0) close(fd);
+  return status;
 }
 
-/* stream.listen(owner, ip, port, backlog) or stream.listen(owner, path, nil, backlog).
- * Result: the listening stream, whose owner gets on_connection; or nil, message, code. */
+/* From now on clients wait in the kernel's queue; they are accepted here only if the listener is not `idle`. */
+static int start_listening(struct stream *s, int backlog, bool idle) {
+  uv_os_fd_t fd;
+  if (!idle) return uv_listen(&s->uv.stream, backlog, on_connection);
+  struct sockaddr_storage address;
+  int size = sizeof address;
+  int status = uv_fileno(&s->uv.handle, &fd);
+  if (status == 0 && s->uv.handle.type == UV_TCP) /* which tells what libuv has kept of a failed bind */
+    status = uv_tcp_getsockname(&s->uv.tcp, (struct sockaddr *)&address, &size);
+  if (status == 0 && listen(fd, backlog) != 0) status = -errno;
+  return status;
+}
+
+/* stream.listen(owner, ip, port, backlog [, idle]) or stream.listen(owner, path, nil, backlog [, idle]): an idle
+ * listener accepts nobody: it is for processes that inherit its descriptor. The file of a path stays when the listener
+ * closes. Result: the listening stream, whose owner gets on_connection; or nil, message, code. */
 static int listen_stream(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   bool local = lua_isnoneornil(L, 3);
   const char *path = luaL_checkstring(L, 2);
   int backlog = luaL_checkint(L, 4);
+  bool idle = lua_toboolean(L, 5);
   struct sockaddr_storage address;
-  if (!local) {
-    int status = parse_address(L, 2, &address);
-    if (status != 0) return stream_push_failure(L, status);
-  }
+  int status = 0, fd = -1;
+  if (local)
+    status = fd = bind_local(path);
+  else
+    status = parse_address(L, 2, &address);
+  if (status < 0) return stream_push_failure(L, status);
   struct stream *s = new_stream(L, 1, local);
-  int status;
-  if (local) {
-    remove_stale_socket(path);
-    status = uv_pipe_bind(&s->uv.pipe, path);
-    if (status == UV_EACCES && !has_folder(path)) status = UV_ENOENT; /* which libuv hides */
-    /* like a server's own socket: who may log in is decided by the login */
-    if (status == 0) status = uv_pipe_chmod(&s->uv.pipe, UV_READABLE | UV_WRITABLE);
-  } else {
-    status = uv_tcp_bind(&s->uv.tcp, (struct sockaddr *)&address, 0);
-  }
-  if (status == 0) status = uv_listen(&s->uv.stream, backlog, on_connection);
+  status = local ? open_socket(s, fd) : uv_tcp_bind(&s->uv.tcp, (struct sockaddr *)&address, 0);
+  if (status == 0) status = start_listening(s, backlog, idle);
   if (status == 0) return 1;
   stream_close(s);
   return stream_push_failure(L, status);
+}
+
+/* stream.listen_on(owner, descriptor, backlog [, idle]): takes over a listening socket that was made elsewhere. From
+ * now on no other program inherits it unasked. Result: as that of listen(). */
+static int listen_on(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int fd = luaL_checkint(L, 2);
+  int backlog = luaL_checkint(L, 3);
+  bool idle = lua_toboolean(L, 4);
+  struct sockaddr_storage address;
+  socklen_t size = sizeof address;
+  if (getsockname(fd, (struct sockaddr *)&address, &size) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+    return stream_push_failure(L, -errno);
+  struct stream *s = new_stream(L, 1, address.ss_family == AF_UNIX);
+  int status = open_socket(s, fd);
+  if (status == 0) status = start_listening(s, backlog, idle);
+  if (status == 0) return 1;
+  stream_close(s);
+  return stream_push_failure(L, status);
+}
+
+/* stream:descriptor() -> the number of its socket; or nil, message, code. */
+static int descriptor(lua_State *L) {
+  struct stream *s = stream_check(L, 1);
+  uv_os_fd_t fd;
+  int status = s->closed ? UV_EBADF : uv_fileno(&s->uv.handle, &fd);
+  if (status != 0) return stream_push_failure(L, status);
+  lua_pushinteger(L, fd);
+  return 1;
 }
 
 /* --- methods ----------------------------------------------------------------------------------------------- */
@@ -462,6 +493,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                      {"close", close_now},
                                      {"timeout", timeout},
                                      {"owner", owner},
+                                     {"descriptor", descriptor},
                                      {"address", address},
                                      {NULL, NULL}};
   static const luaL_Reg functions[] = {{"connect", connect_stream},

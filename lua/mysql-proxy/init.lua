@@ -55,6 +55,9 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field admin_password? string
 ---@field admin_lua_script? string a script whose read_query answers operators, instead of the built-in tables
 ---@field plugins? table<string, boolean> without "admin" there is no admin interface, whatever its address
+---@field inherited_sockets? table<string, integer[]> listening sockets that this process was started with: their
+---  descriptors by the address as it stands in the options. They are taken out of the table
+---@field idle_ports? boolean the ports accept nobody: they are for other processes, which inherit them
 ---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
 
 ---@class Proxy
@@ -62,6 +65,7 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field session_count integer
 ---@field profiling boolean whether new sessions are counted in
 ---@field statistics Statistics
+---@field leaves_socket_files boolean? unix sockets stay when it closes: another process listens there
 local Proxy = {}
 Proxy.__index = Proxy
 
@@ -124,6 +128,8 @@ function M.new(options)
     fix_bug_25371 = options.proxy_fix_bug_25371,
     pool_no_change_user = options.proxy_pool_no_change_user,
     statistics = statistics.new(options.statistics_digests),
+    inherited_sockets = options.inherited_sockets or {},
+    idle_ports = options.idle_ports,
     sessions = {},
     session_count = 0,
     listeners = {},
@@ -154,11 +160,12 @@ function M.new(options)
   end
 
   local ok, message = self:add_ports(options.proxy_address or { "127.0.0.1:4040" }, {
-    kind = "proxy", required = true, backend_type = backends.READ_WRITE,
+    kind = "proxy", option = "proxy_address", required = true, backend_type = backends.READ_WRITE,
   })
   if ok then
     ok, message = self:add_ports(options.proxy_read_only_address or {}, {
       kind = "read-only proxy",
+      option = "proxy_read_only_address",
       required = options.proxy_read_only_address_given ~= false,
       backend_type = backends.READ_ONLY,
       hooks = read_only_port,
@@ -209,6 +216,7 @@ function Proxy:add_ports(texts, template)
       parsed = parsed,
       descriptor = not parsed and text or nil,
       kind = template.kind,
+      option = template.option,
       required = template.required,
       backend_type = template.backend_type,
       hooks = template.hooks,
@@ -253,42 +261,52 @@ function Port:may_listen(place)
   return ok, message
 end
 
-function Port:opened(listener)
+-- path: of a socket whose file is the proxy's
+function Port:opened(listener, path)
   self.listening = true
-  table.insert(self.proxy.listeners, listener)
+  table.insert(self.proxy.listeners, { stream = listener, port = self, path = path })
   self.proxy.log:message(("%s listening on port %s"):format(self.kind, (listener:address("local"))))
 end
 
--- On a socket that was made by somebody else.
-function Port:take_over(callback)
-  local listener, message = stream.listen_on(self, self.descriptor, BACKLOG)
-  if not listener then
-    return callback(nil, ("listening on %s failed: %s"):format(self.address, message))
+-- On sockets that were made by somebody else.
+function Port:take_over(descriptors, callback)
+  for _, descriptor in ipairs(descriptors) do
+    local listener, message = self:open({ descriptor = descriptor })
+    if not listener then
+      return callback(nil, ("listening on %s failed: %s"):format(self.address, message))
+    end
+    local place = address.parse(listener:address("local") or "/", nil, true) or {}
+    local ok, problem = self:may_listen({ path = place.path, ip = place.host })
+    if not ok then
+      listener:close()
+      return callback(nil, problem)
+    end
+    self:opened(listener, self.parsed and self.parsed.path)
   end
-  local place = address.parse(listener:address("local") or "/", nil, true) or {}
-  local ok, problem = self:may_listen({ path = place.path, ip = place.host })
-  if not ok then
-    listener:close()
-    return callback(nil, problem)
-  end
-  self:opened(listener)
   callback(true)
 end
 
+-- place: of address.resolve, or { descriptor = a socket that was made by somebody else }
 function Port:open(place)
-  return stream.listen(self, place.path or place.ip, place.port, BACKLOG)
+  local idle = self.proxy.idle_ports
+  if place.descriptor then
+    return stream.listen_on(self, place.descriptor, BACKLOG, idle)
+  end
+  return stream.listen(self, place.path or place.ip, place.port, BACKLOG, idle)
 end
 
 function Port:listen(callback)
-  if self.descriptor then
-    return self:take_over(callback)
+  local descriptors = self.descriptor and { self.descriptor } or self.proxy.inherited_sockets[self.address]
+  if descriptors then
+    self.proxy.inherited_sockets[self.address] = nil
+    return self:take_over(descriptors, callback)
   end
   address.resolve(self.parsed, function(failure, places)
     if failure then
       return callback(nil, ("cannot resolve %s: %s"):format(self.address, failure))
     end
     for _, place in ipairs(places) do
-      local allowed, problem = self:may_listen(place)
+        local allowed, problem = self:may_listen(place)
       if not allowed then
         return callback(nil, problem)
       end
@@ -299,7 +317,7 @@ function Port:listen(callback)
         local reason = code == "EADDRINUSE" and "Address already in use (98)" or message
         return callback(nil, ("bind(%s) failed: %s"):format(self.address, reason))
       end
-      self:opened(listener)
+      self:opened(listener, place.path)
     end
     callback(true)
   end)
@@ -352,11 +370,44 @@ function Proxy:session_ended(ended)
   end
 end
 
+--- The listening sockets, for processes that are to inherit them.
+---@return { descriptor: integer, address: string|nil, option: string|nil }[] address: as it stands in the options;
+---  option: which one a descriptor stood in
+function Proxy:sockets()
+  local sockets = {}
+  for index, listener in ipairs(self.listeners) do
+    local port = listener.port
+    sockets[index] = {
+      descriptor = assert(listener.stream:descriptor()),
+      address = not port.descriptor and port.address or nil,
+      option = port.descriptor and port.option,
+    }
+  end
+  return sockets
+end
+
 function Proxy:stop_listening()
   for _, listener in ipairs(self.listeners) do
-    listener:close()
+    if listener.path and not self.leaves_socket_files then
+      os.remove(listener.path)
+    end
+    listener.stream:close()
   end
   self.listeners = {}
+end
+
+--- Stops listening: another process goes on at the same sockets. Clients that are here may stay as long as they like.
+---@param callback fun() when the last has left
+function Proxy:hand_over(callback)
+  self.leaves_socket_files = true
+  self:stop_listening()
+  self.on_idle = function()
+    self.on_idle = nil
+    callback()
+  end
+  if self.session_count == 0 then
+    self.on_idle()
+  end
 end
 
 --- Stops listening, lets running commands end, then closes all.

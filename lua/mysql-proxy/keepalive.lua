@@ -110,6 +110,10 @@ function keepalive.run(settings)
       return 1, message
     end
     angel.worker = worker
+    if settings.inherited then
+      settings.inherited:leave()
+      settings.inherited, settings.inherited_sockets = nil, nil
+    end
     settings.log:critical(("[angel] we try to keep PID=%d alive"):format(worker))
     if settings.daemon then
       process.detach(settings.log.to_stderr)

@@ -1,5 +1,8 @@
 --- The program mysql-proxy: from the command line to a running proxy, and to its end.
 
+local lfs = require("lfs")
+
+local inheritance = require("mysql-proxy.inheritance")
 local log = require("mysql-proxy.log")
 local options = require("mysql-proxy.options")
 local paths = require("mysql-proxy.paths")
@@ -46,7 +49,9 @@ end
 ---@class mysql_proxy.program a proxy with what a process has around it
 ---@field settings table
 ---@field log mysql_proxy.log
----@field state "starting"|"running"|"stopping"|"ended"
+---@field state "starting"|"running"|"draining"|"stopping"|"ended" draining: a successor has the new clients
+---@field inherited mysql_proxy.inheritance? what another process of this program has started it with
+---@field successor mysql_proxy.successor? that is being started
 ---@field failure string? why it could not be started
 ---@field has_pid_file boolean? there is one to remove
 local Program = {}
@@ -76,23 +81,32 @@ function Program:fail(message)
   self:stop_loop()
 end
 
+function Program:stop_loop_if(state)
+  return self:guard(function()
+    if self.state == state then
+      self:stop_loop()
+    end
+  end)
+end
+
 -- The first signal lets running queries finish, the second does not.
 function Program:terminate()
+  if self.successor then
+    self.successor:kill("sigterm") -- both or none
+  end
   if self.state == "starting" then
     self:fail("stopped by a signal before it was ready")
-  elseif self.state == "running" then
+  elseif self.state == "running" or self.state == "draining" then
     self.state = "stopping"
     self.log:message("Initiating shutdown, requested from signal handler")
     self.settings.service:tell("STOPPING=1", self.log)
-    self.proxy:shutdown(self.settings.shutdown_timeout, self:guard(function()
-      if self.state == "stopping" then
-        self:stop_loop()
-      end
-    end))
+    self.proxy:shutdown(self.settings.shutdown_timeout, self:stop_loop_if("stopping"))
   elseif self.state == "stopping" then
     self.log:message("Shutting down at once, requested from signal handler")
     self.proxy:close()
-    self:stop_loop()
+    if not self:supervises() then -- else its workers have to end first
+      self:stop_loop()
+    end
   end
 end
 
@@ -106,7 +120,33 @@ function Program:tell_crashes()
   end
 end
 
+-- Another process has the new clients. This one ends when its last client has left.
+function Program:hand_over()
+  self.state = "draining"
+  self.log:message("new clients go to the new program, this one ends with its last client")
+  self.proxy:hand_over(self:stop_loop_if("draining"))
+end
+
+-- Starts the program anew, as it is on disk by now, on the same sockets.
+function Program:restart()
+  if self.state ~= "running" or self.successor then
+    self.log:message("SIGUSR2 is of no use now: the program is starting, restarting or ending")
+  elseif self.inherited and self.inherited.worker then
+    self:hand_over() -- its supervisor has a successor
+  else
+    self.log:message("received a SIGUSR2, starting the new program")
+    require("mysql-proxy.restart")(self)
+  end
+end
+
+function Program:supervises()
+  return self.settings.workers > 1
+end
+
 function Program:reopen_log()
+  if self:supervises() then
+    self.proxy:signal("sighup")
+  end
   if not self.log.path then
     return
   end
@@ -131,6 +171,7 @@ function Program:handle_signals()
   on("sigterm", self.terminate)
   on("sigint", self.terminate)
   on("sighup", self.reopen_log)
+  on("sigusr2", self.restart)
 end
 
 function Program:write_pid_file()
@@ -144,8 +185,15 @@ function Program:write_pid_file()
 end
 
 function Program:remove_pid_file()
-  if self.has_pid_file then
-    local ok, err = os.remove(self.settings.pid_file)
+  local path = self.settings.pid_file
+  local file = self.has_pid_file and io.open(path)
+  if not file then
+    return
+  end
+  local is_own = file:read("*a") == tostring(process.id()) -- not a successor's
+  file:close()
+  if is_own then
+    local ok, err = os.remove(path)
     if not ok then
       self.log:warning(("removing the pid file failed: %s"):format(err))
     end
@@ -155,7 +203,7 @@ end
 -- Becomes --user, and gives that user the files that have to be reopened or removed later.
 function Program:drop_privileges()
   local settings = self.settings
-  if not settings.user then
+  if not settings.user or self.inherited and process.is_user(settings.user) then
     return true
   end
   local uid, gid = process.check_user(settings.user)
@@ -188,27 +236,80 @@ function Program:finish_start()
   if ok then
     ok, err = self:drop_privileges()
   end
-  if ok then
-    if self.settings.keepalive then
-      process.worker_ready() -- before anybody is told, who may be in a hurry to kill
-    end
+  if not ok then
+    self:fail(err)
+  elseif self:supervises() then
+    self.proxy:start(self:guard(function(started, message)
+      if self.state ~= "starting" then
+        return -- ended meanwhile
+      elseif not started then
+        return self:fail(message)
+      end
+      self:announce()
+    end))
+  else
+    self:announce()
+  end
+end
+
+-- It is ready: the log, the shell and the process that started it are told.
+function Program:announce()
+  local settings, inherited = self.settings, self.inherited
+  local ok, err = true, nil
+  if settings.keepalive then
+    process.worker_ready() -- before anybody is told, who may be in a hurry to kill
+  end
+  if not settings.is_worker then
     for _, plugin in ipairs({ "proxy", "admin" }) do
-      if self.settings.plugins[plugin] then
+      if settings.plugins[plugin] then
         self.log:critical(("plugin %s %s started"):format(plugin, process.version)) -- seen at the default level
       end
     end
     self.log:critical(("mysql-proxy %s started"):format(process.version))
     self.log:debug(("max open file-descriptors = %d"):format((process.max_open_files())))
-    if self.settings.daemon then
-      ok, err = process.ready(self.log.to_stderr)
-    end
+  end
+  if inherited then
+    inherited:restore_stderr()
+  end
+  if settings.daemon then
+    ok, err = process.ready(self.log.to_stderr)
+  elseif settings.is_worker == "daemon" then
+    ok, err = process.detach(self.log.to_stderr)
   end
   if not ok then
     return self:fail(err)
   end
   self.state = "running"
-  self.settings.service:tell("READY=1", self.log)
-  table.insert(self.handles, self.settings.service:watch(self.log))
+  settings.service:tell("READY=1", self.log)
+  table.insert(self.handles, settings.service:watch(self.log))
+  if inherited then
+    self.proxy.leaves_socket_files = inherited.worker ~= nil
+    inherited:ready()
+  end
+end
+
+-- A worker ends with its supervisor.
+function Program:watch_supervisor()
+  local descriptor = self.inherited and self.inherited.channel
+  if descriptor then
+    local channel = self.uv.new_pipe(false)
+    table.insert(self.handles, channel)
+    assert(channel:open(descriptor))
+    channel:read_start(self:guard(function(_, data)
+      if not data then
+        channel:read_stop()
+        self.log:critical("the supervisor has gone")
+        self:terminate()
+      end
+    end))
+  end
+end
+
+function Program:new_proxy()
+  if self:supervises() then
+    return require("mysql-proxy.workers").new(self.settings)
+  end
+  return require("mysql-proxy").new(self.settings)
 end
 
 -- luv 1.44 reads freed memory if the Lua state is closed while a handle is still closing. What closes is closed after
@@ -225,17 +326,20 @@ end
 function Program:run()
   self.uv = require("luv")
   service.forget_environment()
+  self.uv.os_unsetenv(inheritance.VARIABLE) -- nobody else's business
   local err
-  self.proxy, err = require("mysql-proxy").new(self.settings)
+  self.proxy, err = self:new_proxy()
   if not self.proxy then
     return err
   end
+  self.proxy.leaves_socket_files = self.inherited ~= nil -- they are the other process's if the start fails
   require("mysql.stream").guard_callbacks() -- scripts have some
   self.proxy.request_shutdown = self:guard(function()
     self:terminate()
   end)
   self:handle_signals()
   self:tell_crashes()
+  self:watch_supervisor()
   self.proxy:listen(self:guard(function(ok, listen_err)
     if self.state ~= "starting" then
       return -- ended while a host name was looked up
@@ -268,7 +372,7 @@ end
 -- All of the start that comes before luv, the fork included. -> true | nil, message
 local function prepare(settings)
   local ok, err = true, nil
-  if settings.user then
+  if settings.user and not (settings.inherited and process.is_user(settings.user)) then
     ok, err = process.check_user(settings.user)
   end
   if ok then
@@ -287,8 +391,43 @@ local function prepare(settings)
   end
   if ok and settings.daemon then
     ok, err = process.daemonize()
+  elseif ok and settings.is_worker == "daemon" then
+    ok, err = lfs.chdir("/")
   end
   return ok, err
+end
+
+-- What a supervisor's worker leaves to its supervisor. Only the first answers operators: each knows of itself alone.
+local function become_worker(settings, number)
+  settings.is_worker = settings.daemon and "daemon" or "worker"
+  settings.workers = 1
+  settings.daemon, settings.keepalive, settings.pid_file, settings.user = nil, nil, nil, nil
+  if number > 1 then
+    settings.plugins.admin = nil
+    settings.admin_address, settings.metrics_address = {}, {}
+  end
+end
+
+-- What this process was started with, and what another one of its kind would be.
+-- -> true | nil, message
+local function prepare_restart(settings, argv)
+  local err
+  settings.inherited, err = inheritance.take()
+  if err then
+    return nil, err
+  end
+  if settings.inherited then
+    settings.inherited:give_sockets(settings)
+  end
+  settings.command = {
+    program = argv[0] or process.program(), -- as a shell would find it; the file may be another by then
+    args = { unpack(argv) },
+    folder = settings.daemon and process.current_folder() or nil, -- others stay there
+  }
+  if settings.inherited and settings.inherited.worker then
+    become_worker(settings, settings.inherited.worker)
+  end
+  return true
 end
 
 local function check_script(path)
@@ -319,7 +458,9 @@ local function serve(settings)
   for _, warning in ipairs(settings.warnings) do
     settings.log:warning(warning)
   end
-  local program = setmetatable({ settings = settings, log = settings.log, state = "starting", handles = {} }, Program)
+  local program = setmetatable({
+    settings = settings, log = settings.log, state = "starting", handles = {}, inherited = settings.inherited,
+  }, Program)
   local failure = program:run()
   if failure then
     start_failed(settings, failure)
@@ -355,7 +496,10 @@ function main.run(argv)
     return check_config(settings)
   end
   local ok
-  ok, err = prepare(settings)
+  ok, err = prepare_restart(settings, argv)
+  if ok then
+    ok, err = prepare(settings)
+  end
   if not ok then
     complain(err)
     return 1

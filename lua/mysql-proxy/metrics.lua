@@ -187,12 +187,12 @@ end
 
 --- Opens the listening port of a proxy.
 ---@param port table
----@param place mysql_proxy.endpoint
+---@param place mysql_proxy.endpoint|{ descriptor: integer }
 ---@return HttpListener|nil
 ---@return string|nil message
 ---@return string|nil code
 function M.open(port, place)
-  return http.listen(place, routes_of(port.proxy), port.proxy.log)
+  return http.listen(place, routes_of(port.proxy), port.proxy.log, port.proxy.idle_ports)
 end
 
 return M

@@ -85,6 +85,15 @@ function service.forget_environment()
   end
 end
 
+--- What a successor of this process is to find in its environment.
+---@return table<string, string>
+function Service:environment()
+  return {
+    NOTIFY_SOCKET = self.socket,
+    WATCHDOG_USEC = self.interval and ("%d"):format(self.interval * 2000),
+  }
+end
+
 --- Tells a state, such as READY=1.
 ---@param state string
 ---@param log mysql_proxy.log

@@ -188,6 +188,31 @@ function M.run(program, args, options)
   return code, output, errors
 end
 
+--- Whether a process that this one did not start runs.
+function M.runs(pid)
+  return uv.fs_stat(("/proc/%d/exe"):format(pid)) ~= nil
+end
+
+--- A process that one of those here has started is ended with the run, too.
+function M.adopt(pid)
+  M.write_file(("%s/pids/%d"):format(M.folder(), pid), "")
+end
+
+--- Ends an adopted process, and waits until it has.
+---@param signal? string default sigterm
+---@return boolean ended
+function M.dismiss(pid, signal)
+  uv.kill(pid, signal or "sigterm")
+  local ended = M.wait_until(function()
+    return not M.runs(pid)
+  end, 20)
+  if not ended then
+    uv.kill(pid, "sigkill")
+  end
+  os.remove(("%s/pids/%d"):format(M.folder(), pid))
+  return ended
+end
+
 math.randomseed((uv.hrtime() + uv.os_getpid() * 7919) % 2 ^ 31)
 
 --- A TCP port of 127.0.0.1 that nobody listens on. Not one of those that the kernel gives to clients, of whom some

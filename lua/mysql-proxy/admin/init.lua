@@ -63,6 +63,7 @@ function M.new(proxy, options)
   }, Admin)
   ok, message = proxy:add_ports(options.admin_address, {
     kind = "admin-server",
+    option = "admin_address",
     required = options.admin_address_given ~= false,
     accept = function(client)
       self:accept(client)

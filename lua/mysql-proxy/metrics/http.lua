@@ -158,6 +158,13 @@ function Listener:address()
   return (name.family == "inet6" and "[%s]:%d" or "%s:%d"):format(name.ip, name.port)
 end
 
+--- The number of its socket.
+---@return integer|nil
+---@return string|nil message
+function Listener:descriptor()
+  return self.socket:fileno()
+end
+
 --- Closes it and its connections at once.
 function Listener:close()
   self.socket:close()
@@ -167,18 +174,26 @@ function Listener:close()
 end
 
 --- Opens a listener.
----@param place mysql_proxy.endpoint
+---@param place mysql_proxy.endpoint|{ descriptor: integer } descriptor: of a socket that was made by somebody else
 ---@param routes table<string, fun(): integer, string, string|nil> path -> status, body, content type
 ---@param log table
+---@param idle? boolean only bound: another process inherits the socket
 ---@return HttpListener|nil
 ---@return string|nil message
 ---@return string|nil code
-function M.listen(place, routes, log)
+function M.listen(place, routes, log, idle)
   local self = setmetatable({
     socket = uv.new_tcp(), routes = routes, log = log, connections = {}, count = 0, last = 0, oldest = 1,
   }, Listener)
-  local ok, message, code = self.socket:bind(place.ip, place.port)
-  if ok then
+  local ok, message, code
+  if place.descriptor then
+    ok, message, code = self.socket:open(place.descriptor)
+  else
+    ok, message, code = self.socket:bind(place.ip, place.port)
+  end
+  if ok and idle then
+    ok, message, code = self.socket:getsockname() -- which tells what libuv has kept of a failed bind
+  elseif ok then
     ok, message, code = self.socket:listen(BACKLOG, log:guard(function(failure)
       if not failure then
         self:accept()

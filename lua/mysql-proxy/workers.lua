@@ -1,0 +1,191 @@
+--- --workers: the process that was started, the supervisor, holds the listening sockets and has worker processes accept
+--- at them. It stands in for a proxy (mysql-proxy.init), as far as mysql-proxy.main needs one.
+--
+-- All workers accept at the same sockets. With a socket for each (SO_REUSEPORT) the kernel would deal clients out by a
+-- hash of their address, and those that wait for a worker that dies would be lost.
+
+local uv = require("luv")
+
+local mysql_proxy = require("mysql-proxy")
+local process = require("mysql-proxy.process")
+local successor = require("mysql-proxy.successor")
+
+local FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10 -- seconds before a worker is replaced, doubled each time
+local STEADY = 10 -- seconds after which a worker's end is not that of the one before it
+
+local workers = {}
+
+---@class mysql_proxy.workers
+---@field request_shutdown fun()? a worker has ended as if all were to end
+local Workers = {}
+Workers.__index = Workers
+
+--- A supervisor that does not listen yet.
+---@param settings table of options.parse, with the log and the command
+---@return mysql_proxy.workers?
+---@return string? message
+function workers.new(settings)
+  local proxy, message = mysql_proxy.new(setmetatable({ idle_ports = true }, { __index = settings }))
+  if not proxy then
+    return nil, message
+  end
+  local self = setmetatable({ settings = settings, log = settings.log, proxy = proxy, slots = {} }, Workers)
+  for number = 1, settings.workers do
+    self.slots[number] = { number = number, pause = FIRST_PAUSE }
+  end
+  return self
+end
+
+---@param callback fun(ok: true|nil, message: string|nil)
+function Workers:listen(callback)
+  self.proxy:listen(callback)
+end
+
+function Workers:sockets()
+  return self.proxy:sockets()
+end
+
+-- Starts the worker of a slot; started(message) is called when it is ready, or not without a message.
+function Workers:start_worker(slot, started)
+  local command = self.settings.command
+  slot.started_at = uv.now()
+  local message
+  slot.worker, message = successor.start({
+    program = process.program(),
+    args = command.args,
+    folder = command.folder,
+    sockets = self:sockets(),
+    worker = slot.number,
+    guard = function(callback)
+      return self.log:guard(callback)
+    end,
+  }, {
+    ready = function()
+      self.log:message(("worker %d (PID=%d) started"):format(slot.number, slot.worker.pid))
+      started()
+    end,
+    failed = function(outcome, said)
+      local text = ("worker %d (PID=%d) %s"):format(slot.number, slot.worker.pid, outcome)
+      self:lost(slot)
+      started(said ~= "" and text .. ": " .. said or text)
+    end,
+    ended = function(outcome)
+      self:ended(slot, outcome)
+    end,
+  })
+  if not slot.worker then
+    started(message)
+  end
+end
+
+--- Starts the workers, after listen().
+---@param callback fun(ok: true|nil, message: string|nil) when all are ready, or the first has failed
+function Workers:start(callback)
+  local waiting = #self.slots
+  for _, slot in ipairs(self.slots) do
+    self:start_worker(slot, function(message)
+      waiting = waiting - 1
+      if message and waiting >= 0 then
+        waiting = -1
+        callback(nil, message)
+      elseif waiting == 0 then
+        callback(true)
+      end
+    end)
+  end
+end
+
+function Workers:lost(slot)
+  slot.worker = nil
+  if self.ending then
+    self:end_if_alone()
+  end
+end
+
+function Workers:ended(slot, outcome)
+  local text = ("worker %d (PID=%d) %s"):format(slot.number, slot.worker.pid, outcome)
+  self:lost(slot)
+  if self.ending then
+    return self.log:message(text)
+  elseif outcome == "ended with status 0" then -- a script or an operator told it to
+    self.log:critical(text)
+    return self.request_shutdown()
+  end
+  if uv.now() - slot.started_at > STEADY * 1000 then
+    slot.pause = FIRST_PAUSE
+  end
+  self:replace(slot, text)
+end
+
+function Workers:replace(slot, text)
+  self.log:critical(("%s; another is started in %.1f seconds"):format(text, slot.pause))
+  slot.timer = uv.new_timer()
+  slot.timer:start(math.floor(slot.pause * 1000), 0, self.log:guard(function()
+    slot.timer:close()
+    slot.timer = nil
+    self:start_worker(slot, function(message)
+      if message and not self.ending then
+        self:replace(slot, message)
+      end
+    end)
+  end))
+  slot.pause = math.min(slot.pause * 2, LONGEST_PAUSE)
+end
+
+function Workers:end_if_alone()
+  for _, slot in ipairs(self.slots) do
+    if slot.worker then
+      return
+    end
+  end
+  local callback = self.on_end
+  self.on_end = nil
+  if callback then
+    callback()
+  end
+end
+
+---@param signal string such as "sighup"
+function Workers:signal(signal)
+  for _, slot in ipairs(self.slots) do
+    if slot.worker then
+      slot.worker:kill(signal)
+    end
+  end
+end
+
+-- No worker is replaced any more.
+function Workers:stop(signal, callback)
+  self.ending = true
+  self.on_end = callback or self.on_end
+  self.proxy:close()
+  for _, slot in ipairs(self.slots) do
+    if slot.timer then
+      slot.timer:close()
+      slot.timer = nil
+    end
+  end
+  self:signal(signal)
+  self:end_if_alone()
+end
+
+--- Each worker lets running commands end, within its --shutdown-timeout.
+---@param _ number
+---@param callback fun() when all have ended
+function Workers:shutdown(_, callback)
+  self:stop("sigterm", callback)
+end
+
+--- Workers that are ending end at once; shutdown()'s callback is still to come.
+function Workers:close()
+  self:stop("sigterm")
+end
+
+--- Stops listening: another supervisor goes on at the same sockets. Each worker ends when its last client has left.
+---@param callback fun() when all have ended
+function Workers:hand_over(callback)
+  self.proxy.leaves_socket_files = true
+  self:stop("sigusr2", callback)
+end
+
+return workers
