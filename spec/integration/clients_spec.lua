@@ -64,7 +64,7 @@ local LOOKS = [[
 ]]
 
 for _, server in ipairs(servers.all()) do
-  describe("through the proxy to " .. server.name .. " #long", function()
+  describe("through the proxy to " .. server.name .. " #clients", function()
     local proxy, rows
     local ways = {} -- what clients go through: name -> proxy
 

@@ -12,7 +12,7 @@ local SECONDS = tonumber(os.getenv("MYSQL_PROXY_LOAD_SECONDS")) or (proxies.sani
 local MOST_ROUNDS, SLACK_KB = 10, 128
 
 for _, server in ipairs(servers.all()) do
-  describe("under load, " .. server.name .. " #long", function()
+  describe("under load, " .. server.name .. " #clients", function()
     local proxy
 
     setup(function()

@@ -12,7 +12,7 @@ local sysbench = require "spec.bench.sysbench"
 local PROGRAM = proxies.build .. "/mysql-proxy"
 
 for _, server in ipairs(servers.all()) do
-  describe("a restart, " .. server.name, function()
+  describe("a restart, " .. server.name .. " #long", function()
     local port, socket, pid_file, log_file, adopted, clients
 
     before_each(function()
@@ -183,7 +183,7 @@ for _, server in ipairs(servers.all()) do
   end)
 end
 
-describe("a restart", function()
+describe("a restart #long", function()
   local folder, program, port, metrics_port, socket, pid_file, log_file, started
 
   before_each(function()

@@ -21,7 +21,7 @@ local function children(pid)
 end
 
 for _, server in ipairs(servers.all()) do
-  describe("--workers, " .. server.name, function()
+  describe("--workers, " .. server.name .. " #long", function()
     local proxy, socket, pid_file, clients
 
     local function start(count, ...)
@@ -221,7 +221,7 @@ for _, server in ipairs(servers.all()) do
   end)
 end
 
-describe("--workers", function()
+describe("--workers #long", function()
   local port, pid_file, log_file
 
   before_each(function()
