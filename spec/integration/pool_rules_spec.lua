@@ -72,7 +72,7 @@ for _, server in ipairs(servers.all()) do
       assert.equal("2 2 2 2 2 2", counts(watcher))
       give(other)
       assert.equal("2 1 2 2 3 1", counts(watcher))
-      for least, expected in pairs { [1] = "2 1 2 2 3 1", [2] = "2 1 0 0 3 1" } do
+      for least, expected in ipairs { "2 1 2 2 3 1", "2 1 0 0 3 1" } do
         does(watcher, "proxy.backends[1].pool.min_idle_connections = " .. least)
         assert.equal(expected, counts(watcher))
       end
