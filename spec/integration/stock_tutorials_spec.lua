@@ -408,7 +408,7 @@ err: You have]], series:stdout())
         end
       ]]
       assert.matches("^ERROR %d+ %(%w+%): #?0?7?0?0?0?done\n$", (mysql("SELECT 1")))
-      series:prints(("^client: 127%%.0%%.0%%.1:%%d+ %%(127%%.0%%.0%%.1, %%d+, type 2%%)\n"
+      series:prints(("client: 127%%.0%%.0%%.1:%%d+ %%(127%%.0%%.0%%.1, %%d+, type 2%%)\n"
         .. "came to: 127%%.0%%.0%%.1:%d\nserver: 127%%.0%%.0%%.1:%%d+ to 127%%.0%%.0%%.1:%d\n$"):format(
         series.proxy.port, server.port))
     end)
