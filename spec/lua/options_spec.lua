@@ -34,6 +34,7 @@ describe("mysql-proxy.options", function()
       proxy_hook_timeout = 60,
       proxy_read_timeout = 28800,
       proxy_write_timeout = 28800,
+      workers = 1,
     }, parse())
   end)
 
