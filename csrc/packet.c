@@ -66,23 +66,12 @@ static int parse(lua_State *L) {
   return 3;
 }
 
-static size_t store_lenenc(uint8_t *to, uint64_t value) {
-  if (value < 0xfb) {
-    *to = (uint8_t)value;
-    return 1;
-  }
-  unsigned size = value <= 0xffff ? 2 : value <= 0xffffff ? 3 : 8;
-  *to = size == 2 ? 0xfc : size == 3 ? 0xfd : 0xfe;
-  store_uint(to + 1, value, size);
-  return size + 1;
-}
-
 /* to_lenenc_int(number): the bytes of a length-encoded integer. */
 static int to_lenenc_int(lua_State *L) {
   lua_Number value = luaL_checknumber(L, 1);
   luaL_argcheck(L, value >= 0 && value < 18446744073709551616.0, 1, "a number from 0 to 2^64 - 1 expected");
   uint8_t bytes[9];
-  lua_pushlstring(L, (const char *)bytes, store_lenenc(bytes, (uint64_t)value));
+  lua_pushlstring(L, (const char *)bytes, (size_t)(store_lenenc(bytes, (uint64_t)value) - bytes));
   return 1;
 }
 
@@ -91,7 +80,7 @@ static int to_lenenc_string(lua_State *L) {
   size_t length;
   const char *text = luaL_checklstring(L, 1, &length);
   uint8_t bytes[9];
-  lua_pushlstring(L, (const char *)bytes, store_lenenc(bytes, length));
+  lua_pushlstring(L, (const char *)bytes, (size_t)(store_lenenc(bytes, length) - bytes));
   lua_pushlstring(L, text, length);
   lua_concat(L, 2);
   return 1;

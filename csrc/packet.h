@@ -79,6 +79,14 @@ static inline uint8_t *store_uint(uint8_t *to, uint64_t value, unsigned size) {
   return to;
 }
 
+/* Writes a length-encoded integer, of up to 9 bytes; returns the place after it. */
+static inline uint8_t *store_lenenc(uint8_t *to, uint64_t value) {
+  if (value < 0xfb) return store_uint(to, value, 1);
+  unsigned size = value <= 0xffff ? 2 : value <= 0xffffff ? 3 : 8;
+  *to++ = size == 2 ? 0xfc : size == 3 ? 0xfd : 0xfe;
+  return store_uint(to, value, size);
+}
+
 /* Writes a packet header. */
 static inline uint8_t *store_header(uint8_t *to, uint32_t payload_length, uint8_t sequence) {
   to = store_uint(to, payload_length, 3);

@@ -147,11 +147,15 @@ uint64_t statistics_statement(struct statistics *s, const struct account *accoun
   struct scanner scanner = {statement, statement + length, 0};
   size_t text_length = normalize_into(scanner, text, sizeof text);
   if (schema) find_schema(text, text_length, schema);
-  uint64_t hash = hash_bytes(text, text_length), key = mix(hash ^ account->hash);
+  return statistics_digest(s, account, text, text_length);
+}
+
+uint64_t statistics_digest(struct statistics *s, const struct account *account, const char *text, size_t length) {
+  uint64_t hash = hash_bytes(text, length), key = mix(hash ^ account->hash);
   if (key <= OTHER_STATEMENT) key += OTHER_STATEMENT + 1;
   if (*slot_of(s, key)) return key;
   if (!has_room(s)) return OTHER_STATEMENT;
-  struct digest *d = new_digest(account, text, text_length);
+  struct digest *d = new_digest(account, text, length);
   if (!d) return OTHER_STATEMENT;
   d->key = key;
   d->hash = hash;
@@ -195,6 +199,11 @@ static void add_timed(struct timed_tally *t, const struct counted *c, unsigned b
   add(&t->tally, c);
 }
 
+struct statement_tally *statistics_seen(struct statistics *s, uint64_t key) {
+  uint32_t slot = key == OTHER_STATEMENT ? 0 : *slot_of(s, key);
+  return slot ? &s->digests[slot - 1]->seen : &s->other;
+}
+
 void statistics_count(struct statistics *s, struct tally *backend, const struct counted *c, uint64_t now) {
   struct timed_tally **command = &s->commands[c->command];
   unsigned bucket = bucket_of(c->time);
@@ -202,9 +211,7 @@ void statistics_count(struct statistics *s, struct tally *backend, const struct 
   if (*command) add_timed(*command, c, bucket);
   if (backend) add(backend, c);
   if (c->statement == NO_STATEMENT) return;
-  struct statement_tally *seen = &s->other;
-  uint32_t slot = c->statement == OTHER_STATEMENT ? 0 : *slot_of(s, c->statement);
-  if (slot) seen = &s->digests[slot - 1]->seen;
+  struct statement_tally *seen = statistics_seen(s, c->statement);
   if (seen->counters.tally.count == 0) seen->first_seen = now;
   seen->last_seen = now;
   add_timed(&seen->counters, c, bucket);

@@ -98,6 +98,12 @@ void statistics_reset(struct statistics *s);
 uint64_t statistics_statement(struct statistics *s, const struct account *account, const char *sql, size_t length,
                               char *schema);
 
+/* The same for a text that is normalised already, of at most DIGEST_TEXT bytes. */
+uint64_t statistics_digest(struct statistics *s, const struct account *account, const char *text, size_t length);
+
+/* What has been counted of the statement with this key. */
+struct statement_tally *statistics_seen(struct statistics *s, uint64_t key);
+
 /* backend may be NULL; now: monotonic, ns. */
 void statistics_count(struct statistics *s, struct tally *backend, const struct counted *c, uint64_t now);
 

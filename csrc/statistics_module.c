@@ -9,6 +9,7 @@
 
 #include "packet.h"
 #include "statistics.h"
+#include "statistics_dump.h"
 
 enum { MOST_DIGESTS = 1000000 };
 
@@ -119,6 +120,45 @@ static int digests(lua_State *L) {
   return 2;
 }
 
+/* statistics:dump(from, most): what other counters can add() to theirs, be they of another process on this machine: as
+ * digests() has it, as a string, and the next place. Commands are at place 0, with what found no room. */
+static int dump(lua_State *L) {
+  const struct statistics *s = check(L);
+  lua_Number from = luaL_checknumber(L, 2), most = luaL_checknumber(L, 3);
+  luaL_argcheck(L, from >= 0, 2, "a place from 0 on expected");
+  luaL_argcheck(L, most >= 1, 3, "at least 1 expected");
+  uint8_t record[STATISTICS_RECORD];
+  uint32_t places = s->count + 1, at = from < places ? (uint32_t)from : places;
+  uint32_t end = most < places - at ? at + (uint32_t)most : places;
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (unsigned command = 0; at == 0 && command < 256; command++)
+    luaL_addlstring(&b, (const char *)record, statistics_dump_command(s, command, record));
+  for (; at < end; at++) luaL_addlstring(&b, (const char *)record, statistics_dump_place(s, at, record));
+  luaL_pushresult(&b);
+  if (end == places) return 1;
+  lua_pushnumber(L, end);
+  return 2;
+}
+
+/* statistics:add(string): adds what a dump() says. True, or nil, message: what stands before the mistake has been
+ * added. */
+static int add(lua_State *L) {
+  struct statistics *s = check(L);
+  size_t length;
+  const char *bytes = luaL_checklstring(L, 2, &length);
+  struct cursor c = cursor_over(bytes, length);
+  while (cursor_left(&c) > 0) {
+    if (!statistics_add(s, &c)) {
+      lua_pushnil(L);
+      lua_pushfstring(L, "malformed statistics at byte %d", (int)(length - cursor_left(&c)));
+      return 2;
+    }
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 /* statistics:reset(): begins to count at 0 again, except for backends. */
 static int reset(lua_State *L) {
   statistics_reset(check(L));
@@ -183,7 +223,8 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *metamethods
 
 LUA_MODULE luaopen_mysql_statistics(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"commands", commands}, {"digests", digests}, {"reset", reset}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"commands", commands}, {"digests", digests}, {"dump", dump},
+                                     {"add", add},           {"reset", reset},     {NULL, NULL}};
   static const luaL_Reg backend_metamethods[] = {{"__tostring", backend_to_string}, {NULL, NULL}};
   static const luaL_Reg backend_methods[] = {{"counters", counters}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", new_statistics}, {"new_backend", new_backend}, {NULL, NULL}};

@@ -245,6 +245,21 @@ static int listen_on(lua_State *L) {
   return stream_push_failure(L, status);
 }
 
+/* stream.open(owner, descriptor): takes over a connected socket that was made elsewhere. Result: the stream; or nil,
+ * message, code. */
+static int open_descriptor(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int fd = luaL_checkint(L, 2);
+  struct sockaddr_storage address;
+  socklen_t size = sizeof address;
+  if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) return stream_push_failure(L, -errno);
+  struct stream *s = new_stream(L, 1, address.ss_family == AF_UNIX);
+  int status = open_socket(s, fd);
+  if (status == 0) return 1;
+  stream_close(s);
+  return stream_push_failure(L, status);
+}
+
 /* stream:descriptor() -> the number of its socket; or nil, message, code. */
 static int descriptor(lua_State *L) {
   struct stream *s = stream_check(L, 1);
@@ -499,6 +514,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_stream},
                                        {"listen", listen_stream},
                                        {"listen_on", listen_on},
+                                       {"open", open_descriptor},
                                        {"on_error", on_error},
                                        {"on_slow", on_slow},
                                        {"time_calls", time_calls},

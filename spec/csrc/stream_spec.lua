@@ -175,4 +175,25 @@ describe("a stream", function()
     local code, output, errors = process.run("sh", { "-c", interpreter .. " " .. program })
     assert.same({ 0, "EPIPE\n", "" }, { code, output, errors })
   end)
+
+  it("may be of a socket that was made elsewhere", function()
+    local ends = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
+    local others = { packets = {}, on_packet = owner.on_packet, on_end = owner.on_end }
+    local one, other = assert(stream.open(owner, ends[1])), assert(stream.open(others, ends[2]))
+    other:read_packets(10)
+    one:send("hello", 7)
+    assert(process.wait_until(function()
+      return others.packets[1]
+    end))
+    assert.equal("7:hello", others.packets[1])
+    one:write("\5\0\0\0wor") -- and no more
+    one:finish()
+    assert(process.wait_until(function()
+      return others.over
+    end))
+    assert.equal(1, #others.packets)
+    local file = assert(uv.fs_open("/dev/null", "r", 0))
+    assert.same({ nil, "ENOTSOCK: socket operation on non-socket", "ENOTSOCK" }, { stream.open(owner, file) })
+    uv.fs_close(file)
+  end)
 end)
