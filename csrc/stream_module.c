@@ -440,10 +440,16 @@ static int on_slow(lua_State *L) {
   return 0;
 }
 
-/* Runs a callback for luv, which would end the process after an error. The contract is that of luv_cfpcall(). */
+/* Runs a callback for luv, which would end the process after an error. The contract is that of luv_cfpcall(). While the
+ * Lua state closes luv calls those of all that it cancels, when what they use has been collected: they are left out. */
 static int guarded_call(lua_State *L, int arguments, int results, int flags) {
   (void)flags;
-  const struct owner_calls *calls = &shared_of(L)->calls;
+  const struct stream_loop *shared = shared_of(L);
+  if (shared->closing) {
+    lua_pop(L, arguments + 1);
+    return -LUA_ERRRUN;
+  }
+  const struct owner_calls *calls = &shared->calls;
   int base = lua_gettop(L) - arguments;
   push_reference(L, calls->traceback);
   lua_insert(L, base);
@@ -487,6 +493,7 @@ static int collect_shared(lua_State *L) {
   struct stream_loop *shared = lua_touserdata(L, 1);
   free(shared->read_buffer);
   shared->read_buffer = NULL;
+  shared->closing = true;
   return 0;
 }
 
@@ -530,6 +537,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   struct stream_loop *shared = lua_newuserdata(L, sizeof *shared);
   shared->L = luv_state(L);
   shared->loop = luv_loop(L);
+  shared->closing = false;
   shared->read_buffer = malloc(STREAM_READ_BUFFER);
   if (!shared->read_buffer) return luaL_error(L, "not enough memory for the read buffer");
   lua_createtable(L, 0, 1);

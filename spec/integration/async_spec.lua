@@ -148,6 +148,21 @@ for _, server in ipairs(servers.all()) do
       end)
     end
 
+    it("for what it has started itself is no trouble when the proxy ends", function()
+      does("read_query", [[
+        local uv = require "luv"
+        local ends = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
+        proxy.global.socket = uv.new_tcp()
+        proxy.global.socket:open(ends[1])
+        proxy.async.await(function(resume) proxy.global.socket:write(("x"):rep(16777216), resume) end)]])
+      local client = scripted.client(proxy)
+      client:send("\3SELECT 1")
+      assert.truthy(process.wait_until(function()
+        return seen():find("read_query begins", 1, true)
+      end, 10))
+      client:close()
+    end)
+
     it("may not do so inside of pcall with PUC Lua, which says so; with LuaJIT it may", function()
       does("read_query", "return select(2, pcall(function() proxy.async.sleep(1) return 'slept' end))")
       local client = scripted.client(proxy)

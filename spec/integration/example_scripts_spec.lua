@@ -4,6 +4,7 @@ local uv = require "luv"
 
 local examples = require "spec.support.example"
 local process = require "spec.support.process"
+local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
 describe("examples/README.md", function()
@@ -43,7 +44,7 @@ for _, server in ipairs(servers.all()) do
       assert.is_nil(execute(client, id))
       prints(" ms, 1 rows: SELECT 42\n")
       assert.is_nil(prepare(client, "SELECT FROM"))
-      client:send("\25" .. string.char(id, 0, 0, 0))
+      client:send("\25" .. raw.statement_id(id))
       assert.same({ { "1" } }, client:ask("SELECT 1").rows)
     end)
 

@@ -124,7 +124,7 @@ function M.new(server)
 
   --- COM_STMT_EXECUTE without parameters: the error, or nil and how many rows there were.
   function self.execute(client, id)
-    client:send("\23" .. string.char(id, 0, 0, 0, 0, 1, 0, 0, 0))
+    client:send("\23" .. raw.statement_id(id) .. "\0\1\0\0\0")
     local payload, eofs, rows = client:packet(), 0, 0
     if payload:byte() == 0xff then
       return proto.from_err_packet(payload)

@@ -15,6 +15,6 @@ if preload and preload ~= "" then
   uv.os_setenv("MYSQL_PROXY_PRELOAD", preload)
 end
 uv.os_unsetenv("LD_PRELOAD")
-uv.os_setenv("ASAN_OPTIONS", "detect_leaks=1:exitcode=99")
+uv.os_setenv("ASAN_OPTIONS", "detect_leaks=1:exitcode=" .. process.SANITIZER_STATUS)
 
 busted.subscribe({ "exit" }, process.finish)

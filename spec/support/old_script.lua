@@ -41,7 +41,7 @@ end
 
 --- COM_STMT_EXECUTE: the payloads of its rows, or the OK or ERR.
 function M.execute(client, id)
-  client:send("\23" .. string.char(id, 0, 0, 0, 0, 1, 0, 0, 0))
+  client:send("\23" .. raw.statement_id(id) .. "\0\1\0\0\0")
   local payload, eofs, rows = client:packet(), 0, {}
   if payload:byte() == 0xff then
     return proto.from_err_packet(payload)
@@ -60,7 +60,7 @@ function M.execute(client, id)
 end
 
 function M.close_statement(client, id)
-  client:send("\25" .. string.char(id, 0, 0, 0))
+  client:send("\25" .. raw.statement_id(id))
 end
 
 --- Functions of a spec for one script: start, login, cli, pymysql, and finish for after_each, which ends all and looks

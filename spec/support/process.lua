@@ -5,6 +5,9 @@ local uv = require "luv"
 
 local M = {}
 
+--- The exit status of a program in which a sanitizer has found something; what, is on its standard error.
+M.SANITIZER_STATUS = 99
+
 local run = { processes = {} } -- of this run: folder, watcher, and what still runs
 
 local function start_watcher()

@@ -71,11 +71,16 @@ function Proxy:descriptors()
   return count
 end
 
---- Ends it as an operator does.
+--- Ends it as an operator does. Raises an error if it then crashes or does not end, or a sanitizer has found something.
 ---@return integer exit status
 function Proxy:stop()
-  self.process:stop("sigterm", 20)
-  return self.process.code
+  local program = self.process
+  local ran = program:running()
+  program:stop("sigterm", 20)
+  if ran and program.signal ~= 0 or program.code == process.SANITIZER_STATUS then
+    error(("the proxy ended with status %d, signal %d: %s"):format(program.code, program.signal, program:stderr()), 2)
+  end
+  return program.code
 end
 
 return M

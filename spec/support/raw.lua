@@ -11,6 +11,13 @@ local M = {}
 local Raw = {}
 Raw.__index = Raw
 
+--- A prepared statement's id as commands have it. MariaDB goes on counting when a thread gets another client: it may
+--- be large.
+---@param id integer
+function M.statement_id(id)
+  return string.char(id % 256, math.floor(id / 256) % 256, math.floor(id / 65536) % 256, math.floor(id / 16777216))
+end
+
 --- Connects to a port and collects what comes.
 function M.connect(port)
   local self = setmetatable({ socket = uv.new_tcp(), received = "", at = 1, chunks = {}, waiting = 0 }, Raw)
