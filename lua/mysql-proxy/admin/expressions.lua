@@ -4,7 +4,7 @@
 --   scope:column(name, table)   -> function(row, group)
 --   scope:aggregate(node)       -> function(row, group), for COUNT, SUM, MIN, MAX, AVG
 --   scope.context               what functions and variables look at: user, version, database, connection_id,
---                               variable(name), parameters
+--                               variable(name), parameters; pause(), which lets others get on if it is time
 
 local errors = require "mysql-proxy.admin.errors"
 local functions = require "mysql-proxy.admin.functions"
@@ -155,10 +155,14 @@ end
 
 function suffixes.like(scope, negated, pattern, escape)
   pattern = compile(pattern, scope)
+  local last, list -- mostly it is always the same
   return function(value, row, group)
     local wanted = text(pattern(row, group))
     if value ~= nil and wanted then
-      return boolean(negate(values.like(text(value), wanted, escape), negated))
+      if wanted ~= last then
+        last, list = wanted, values.pattern(wanted, escape)
+      end
+      return boolean(negate(values.matches(text(value), list, scope.context.pause), negated))
     end
   end
 end

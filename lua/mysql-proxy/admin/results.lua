@@ -9,8 +9,6 @@ local M = {}
 --- Types of columns, as the protocol numbers them.
 M.TYPES = { LONG = 3, DOUBLE = 5, LONGLONG = 8, STRING = 254 }
 
-local PAUSE_ROWS = 64
-
 --- Packets for a session. Numbers become text, but those that the binary protocol has as numbers.
 ---@param result { fields: { name: string, type: string }[], rows: table[] }
 ---@param binary boolean|nil for COM_STMT_EXECUTE
@@ -21,9 +19,7 @@ function M.packets(session, result, binary)
   end
   local rows = {}
   for number, row in ipairs(result.rows) do
-    if number % PAUSE_ROWS == 0 then
-      session:pause()
-    end
+    session:pause()
     local cells = {}
     for index = 1, count do
       local value = row[index]

@@ -11,7 +11,6 @@ local values = require "mysql-proxy.admin.values"
 
 local M = {}
 
-local PAUSE_ROWS = 64
 local MOST_COLUMNS = 4096
 
 -- Names -------------------------------------------------------------------------------------------------------------
@@ -108,9 +107,9 @@ local function compile_items(statement, scope)
         value = expressions.compile(item.expression, scope), alias = item.alias,
       }
     end
-  end
-  if #list > MOST_COLUMNS then
-    errors.raise(1117, "HY000", "Too many columns")
+    if #list > MOST_COLUMNS then
+      errors.raise(1117, "HY000", "Too many columns")
+    end
   end
   return list
 end
@@ -127,11 +126,10 @@ end
 
 -- The steps --------------------------------------------------------------------------------------------------------
 
+-- One row may take long, if the statement has much to do for it.
 local function each(list, pause, fn)
-  for index, item in ipairs(list) do
-    if index % PAUSE_ROWS == 0 then
-      pause()
-    end
+  for _, item in ipairs(list) do
+    pause()
     fn(item)
   end
 end

@@ -146,9 +146,14 @@ function Session:pause()
   if uv.hrtime() - self.slice_began < SLICE_NS then
     return
   end
+  -- No timer of 0 ms: libuv runs one that is started by its own callback at once, before anything else.
   coroutine.yield(function(resume)
-    self.timer = self.timer or uv.new_timer()
-    self.timer:start(0, 0, resume)
+    local idle = self.idle or uv.new_idle()
+    self.idle = idle
+    idle:start(function()
+      idle:stop()
+      resume()
+    end)
   end)
 end
 
@@ -210,8 +215,8 @@ function Session:close()
   if self.admin.script then
     self.admin.script:ended(self)
   end
-  if self.timer then
-    self.timer:close()
+  if self.idle then
+    self.idle:close()
   end
   self.admin:session_ended(self)
 end

@@ -133,9 +133,9 @@ end
 function M.run(session, statement, context)
   local columns, rows = makers[statement.what](statement, session)
   if statement.like then
-    local kept = {}
+    local kept, pattern = {}, values.pattern(statement.like)
     for _, row in ipairs(rows) do
-      if values.like(row[1], statement.like) then
+      if values.matches(row[1], pattern, context.pause) then
         kept[#kept + 1] = row
       end
     end

@@ -38,6 +38,7 @@ function M.sort(entries, keys, pause)
     return entries
   end
   for _, entry in ipairs(entries) do
+    pause()
     entry.keys = {}
     for index, key in ipairs(keys) do
       entry.keys[index] = key.value(entry.row, entry.group)

@@ -5,6 +5,8 @@ local M = {}
 
 local floor = math.floor
 
+local PAUSE_STEPS = 4096
+
 --- A value as a number; of a string what it begins with, else 0.
 ---@return number|nil
 function M.number(value)
@@ -72,9 +74,13 @@ function M.key(value)
   return text and #text .. ":" .. text or "NULL"
 end
 
--- A pattern as a list: "any" for %, "one" for _, else the character.
-local function pieces(pattern, escape)
+--- A pattern of LIKE, for M.matches: a list that has "any" for %, "one" for _, else the character.
+---@param pattern string
+---@param escape string|nil default backslash
+---@return string[]
+function M.pattern(pattern, escape)
   local list, at = {}, 1
+  pattern, escape = pattern:lower(), (escape or "\\"):lower()
   while at <= #pattern do
     local char = pattern:sub(at, at)
     if char == escape and at < #pattern then
@@ -88,16 +94,20 @@ local function pieces(pattern, escape)
   return list
 end
 
---- text LIKE pattern, ignoring case. Of several % only the last one that was passed is tried again, which suffices.
+--- Whether a text is LIKE a pattern, ignoring case. Of several % only the last one that was passed is tried again,
+--- which suffices.
 ---@param text string
----@param pattern string
----@param escape string|nil default backslash
+---@param list string[] of M.pattern
+---@param pause? fun() called now and then: both may be long
 ---@return boolean
-function M.like(text, pattern, escape)
+function M.matches(text, list, pause)
   text = text:lower()
-  local list = pieces(pattern:lower(), (escape or "\\"):lower())
-  local at, piece, star, star_at = 1, 1, nil, nil
+  local at, piece, star, star_at, steps = 1, 1, nil, nil, 0
   while at <= #text do
+    steps = steps + 1
+    if pause and steps % PAUSE_STEPS == 0 then
+      pause()
+    end
     local wanted = list[piece]
     if wanted == "any" then
       star, star_at = piece, at
@@ -115,6 +125,14 @@ function M.like(text, pattern, escape)
     piece = piece + 1
   end
   return piece > #list
+end
+
+--- text LIKE pattern.
+---@param text string
+---@param pattern string
+---@return boolean
+function M.like(text, pattern)
+  return M.matches(text, M.pattern(pattern))
 end
 
 return M
