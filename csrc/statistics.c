@@ -76,9 +76,12 @@ void statistics_free(struct statistics *s) {
   memset(s, 0, sizeof *s);
 }
 
-void statistics_reset(struct statistics *s) {
+void statistics_reset_commands(struct statistics *s) {
   for (size_t i = 0; i < sizeof s->commands / sizeof *s->commands; i++)
     if (s->commands[i]) memset(s->commands[i], 0, sizeof *s->commands[i]);
+}
+
+void statistics_reset_digests(struct statistics *s) {
   for (uint32_t i = 0; i < s->count; i++) memset(&s->digests[i]->seen, 0, sizeof s->other);
   memset(&s->other, 0, sizeof s->other);
   s->has_zeroes = true;

@@ -90,8 +90,10 @@ struct counted {
 /* False: no memory, or no random number. */
 bool statistics_init(struct statistics *s, uint32_t limit);
 void statistics_free(struct statistics *s);
-/* All counters begin at 0 again. Texts are kept, for statements that have been prepared. */
-void statistics_reset(struct statistics *s);
+/* The counters of types of commands begin at 0 again. */
+void statistics_reset_commands(struct statistics *s);
+/* Those of statements do. Texts are kept, for statements that have been prepared. */
+void statistics_reset_digests(struct statistics *s);
 
 /* The key of a statement's digest, whose entry is made if there is none. If `schema` is not NULL and the statement is
  * USE, it becomes the name behind that, in a buffer of NAME_LIMIT + 1 bytes; else an empty one. */

@@ -159,9 +159,15 @@ static int add(lua_State *L) {
   return 1;
 }
 
-/* statistics:reset(): begins to count at 0 again, except for backends. */
-static int reset(lua_State *L) {
-  statistics_reset(check(L));
+/* statistics:reset_commands(): begins to count types of commands at 0 again. */
+static int reset_commands(lua_State *L) {
+  statistics_reset_commands(check(L));
+  return 0;
+}
+
+/* statistics:reset_digests(): begins to count statements at 0 again. */
+static int reset_digests(lua_State *L) {
+  statistics_reset_digests(check(L));
   return 0;
 }
 
@@ -223,8 +229,13 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *metamethods
 
 LUA_MODULE luaopen_mysql_statistics(lua_State *L) {
   static const luaL_Reg metamethods[] = {{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"commands", commands}, {"digests", digests}, {"dump", dump},
-                                     {"add", add},           {"reset", reset},     {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"commands", commands},
+                                     {"digests", digests},
+                                     {"dump", dump},
+                                     {"add", add},
+                                     {"reset_commands", reset_commands},
+                                     {"reset_digests", reset_digests},
+                                     {NULL, NULL}};
   static const luaL_Reg backend_metamethods[] = {{"__tostring", backend_to_string}, {NULL, NULL}};
   static const luaL_Reg backend_methods[] = {{"counters", counters}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", new_statistics}, {"new_backend", new_backend}, {NULL, NULL}};

@@ -26,6 +26,14 @@ function RecentErrors:add(session, err)
   self.count = self.count + 1
 end
 
+--- Forgets them all.
+function RecentErrors:clear()
+  for index = 1, math.min(self.count, MOST) do
+    self[index] = nil
+  end
+  self.count = 0
+end
+
 --- All that are kept, the oldest first.
 function RecentErrors:list()
   local list = {}

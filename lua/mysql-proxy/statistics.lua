@@ -67,6 +67,7 @@ Statistics.__index = Statistics
 function M.new(digests)
   return setmetatable({
     counters = assert(counters.new(digests or DIGESTS)), hook_calls = {}, has_hook = {},
+    asked_before = stream.call_times(), -- those are of the whole process
   }, Statistics)
 end
 
@@ -156,12 +157,14 @@ function Statistics:hooks()
   local list, asked = {}, stream.call_times()
   for method, name in pairs(ASKED) do
     if self.has_hook[name] then
-      local known = record(self, name)
-      known.calls, known.seconds = asked[method].calls, asked[method].seconds
+      local known, before = record(self, name), self.asked_before[method]
+      known.calls, known.seconds = asked[method].calls - before.calls, asked[method].seconds - before.seconds
     end
   end
   for _, each in pairs(self.hook_calls) do
-    list[#list + 1] = each
+    if each.calls > 0 or each.last_error then
+      list[#list + 1] = each
+    end
   end
   table.sort(list, function(a, b)
     return a.name < b.name
@@ -169,9 +172,19 @@ function Statistics:hooks()
   return list
 end
 
---- Commands and digests begin at 0 again.
-function Statistics:reset()
-  self.counters:reset()
+--- Commands are counted from 0 on again.
+function Statistics:reset_commands()
+  self.counters:reset_commands()
+end
+
+--- Digests are.
+function Statistics:reset_digests()
+  self.counters:reset_digests()
+end
+
+--- Hooks are, and no error of theirs is known.
+function Statistics:reset_hooks()
+  self.hook_calls, self.asked_before = {}, stream.call_times()
 end
 
 return M

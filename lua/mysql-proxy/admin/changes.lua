@@ -84,9 +84,36 @@ function M.insert(session, statement, context)
   return { affected_rows = #given }
 end
 
+local function empty(session, entry)
+  session.admin.proxy.log:critical(("admin interface: %s has emptied %s"):format(session:who(), entry.name))
+  entry.empty(session.admin, session)
+end
+
+function M.truncate(session, statement)
+  local entry = tables.get(statement.table.schema, statement.table.name)
+  if not entry.empty then
+    errors.raise(1142, "42000", "Table '%s' cannot be truncated", entry.name)
+  end
+  empty(session, entry)
+  return {}
+end
+
+-- What is counted can only be forgotten as a whole.
+local function delete_all(session, entry, statement)
+  if statement.where or statement.limit then
+    errors.raise(1288, "HY000", "The target table %s of the DELETE is not updatable: it can only be emptied as a "
+      .. "whole, without WHERE and LIMIT", entry.name)
+  end
+  local rows = entry.rows(session.admin, session)
+  empty(session, entry)
+  return { affected_rows = #rows }
+end
+
 function M.delete(session, statement, context)
   local entry = tables.get(statement.table.schema, statement.table.name)
-  if not entry.delete then
+  if entry.empty then
+    return delete_all(session, entry, statement)
+  elseif not entry.delete then
     errors.raise(1288, "HY000", "The target table %s of the DELETE is not updatable", entry.name)
   end
   local rows = select_.rows(statement, tables.source(entry, session), context)

@@ -135,6 +135,8 @@ local insert_statement = statement("insert", word "INSERT" * word "INTO" ^ -1 * 
 local delete_statement = statement("delete", word "DELETE" * word "FROM" * field("table", table_name())
   * where ^ -1 * order ^ -1 * limit ^ -1)
 
+local truncate_statement = statement("truncate", word "TRUNCATE" * word "TABLE" ^ -1 * field("table", table_name()))
+
 -- The others -------------------------------------------------------------------------------------------------------
 
 local kill_statement = statement("kill", word "KILL" * (flag("query", word "QUERY") + word "CONNECTION") ^ -1
@@ -150,7 +152,7 @@ local transaction = statement("nothing", word "BEGIN" * word "WORK" ^ -1
   + (word "COMMIT" + word "ROLLBACK") * word "WORK" ^ -1)
 
 local any_statement = select_statement + show_statement + describe_statement + set_statement + update_statement
-  + insert_statement + delete_statement + kill_statement + reload_statement + transaction
+  + insert_statement + delete_statement + truncate_statement + kill_statement + reload_statement + transaction
   + statement("shutdown", word "SHUTDOWN")
   + statement("help", word "HELP" * (lexer.any_name + lexer.string) ^ -1 / 0)
   + statement("use", word "USE" * field("schema", lexer.any_name))

@@ -25,6 +25,7 @@ end
 
 kinds.show = show.run
 kinds.update, kinds.insert, kinds.delete = changes.update, changes.insert, changes.delete
+kinds.truncate = changes.truncate
 
 function kinds.kill(session, statement, context)
   return kill.run(session, select_.count(statement.id, context), statement.query)

@@ -9,6 +9,7 @@
 --   insert                         { columns, write(admin, session, values) }: columns -> read(value); write returns
 --                                  what takes it back
 --   delete(admin, session, row)
+--   empty(admin, session)          TRUNCATE TABLE, and DELETE without a condition, for what is counted
 --
 -- A row may have more than its values, by name, for those that change it.
 

@@ -12,6 +12,7 @@ local COMMANDS = {
   { "UPDATE backends SET state = 'draining' WHERE ...", "no new sessions; 'down' ends the old ones too; 'up'" },
   { "INSERT INTO backends (address, type) VALUES ('db3:3306', 'rw')", "adds a server, 'rw' or 'ro'" },
   { "DELETE FROM backends WHERE ...", "drains a server, and takes it out" },
+  { "TRUNCATE TABLE query_digests", "counts from 0 again; also commands, command_latency, hooks, errors" },
   { "KILL id", "ends a session" },
   { "KILL QUERY id", "stops what it is doing" },
   { "RELOAD [SCRIPT]", "compiles the script anew, and says what is wrong with it" },

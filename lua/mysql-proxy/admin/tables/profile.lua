@@ -31,6 +31,11 @@ local function commands(admin)
   return rows
 end
 
+-- Their latency is counted with them.
+local function empty_commands(admin)
+  admin.proxy.statistics:reset_commands()
+end
+
 -- Only buckets in which something is.
 local function command_latency(admin)
   local rows = {}
@@ -92,11 +97,15 @@ return {
       { "last_seen", "STRING", "when" },
     }),
     rows = query_digests,
+    empty = function(admin)
+      admin.proxy.statistics:reset_digests()
+    end,
   },
   {
     name = "commands", comment = "types of commands",
     columns = around({ { "command", "STRING", "COM_QUERY and so on" } }, {}),
     rows = commands,
+    empty = empty_commands,
   },
   {
     name = "command_latency", comment = "how long types of commands took: a histogram",
@@ -107,6 +116,7 @@ return {
       { "total", "LONGLONG", "how many did not take longer" },
     },
     rows = command_latency,
+    empty = empty_commands,
   },
   {
     name = "hooks", comment = "functions of the script",
@@ -118,5 +128,8 @@ return {
       { "last_error_at", "STRING", "when that was" },
     },
     rows = hooks,
+    empty = function(admin)
+      admin.proxy.statistics:reset_hooks()
+    end,
   },
 }

@@ -32,5 +32,8 @@ return {
       { "text", "STRING", "what the client was told" },
     },
     rows = errors,
+    empty = function(admin)
+      admin.proxy.recent_errors:clear()
+    end,
   },
 }
