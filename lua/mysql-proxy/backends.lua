@@ -58,11 +58,28 @@ function Backends:free_index()
   return #self + 1
 end
 
+local function new_backend(list, index, text, parsed, type)
+  return setmetatable({
+    address = text,
+    parsed = parsed,
+    type = type,
+    state = M.UNKNOWN,
+    connected_clients = 0,
+    connect_failures = 0,
+    times_down = 0,
+    index = index,
+    pool = pool.new(),
+    read_only_pool = pool.new(), -- of the read-only port's sessions
+    list = list,
+  }, Backend)
+end
+
 --- Adds a server.
 ---@param text string host:port, [v6]:port or a socket's path
 ---@param type integer
+---@param index? integer default: one that is free
 ---@return Backend|nil, string|nil message
-function Backends:add(text, type)
+function Backends:add(text, type, index)
   local parsed, message = address.parse(text, 3306)
   if not parsed then
     return nil, message
@@ -72,22 +89,17 @@ function Backends:add(text, type)
       return nil, ("backend %s is already known!"):format(text)
     end
   end
-  local backend = setmetatable({
-    address = text,
-    parsed = parsed,
-    type = type,
-    state = M.UNKNOWN,
-    connected_clients = 0,
-    connect_failures = 0,
-    times_down = 0,
-    index = self:free_index(),
-    pool = pool.new(),
-    read_only_pool = pool.new(), -- of the read-only port's sessions
-    list = self,
-  }, Backend)
-  self[backend.index] = backend
+  index = index or self:free_index()
+  if self[index] and not self[index].gone then
+    return nil, ("there is a backend %d: %s"):format(index, self[index].address)
+  end
+  for before = #self + 1, index - 1 do -- as if others had left
+    self[before] = new_backend(self, before, "", {}, type)
+    self[before].order, self[before].gone = "draining", true
+  end
+  self[index] = new_backend(self, index, text, parsed, type)
   self.log:message(("added %s backend: %s"):format(type == M.READ_ONLY and "read-only" or "read/write", text))
-  return backend
+  return self[index]
 end
 
 --- Takes a server out: at once, or when its last session has ended. Until then it is as one that drains.
@@ -124,17 +136,6 @@ end
 -- One that was down for long enough may be up again.
 function Backend:known_down()
   return self.state == M.DOWN and uv.now() - self.down_since <= DOWN_SECONDS * 1000
-end
-
---- Whether no new client would be served. They are not asked whether they are up: a client finds out.
----@return boolean
-function Backends:all_down()
-  for _, backend in ipairs(self) do
-    if not backend.order and not backend:known_down() then
-      return false
-    end
-  end
-  return true
 end
 
 function Backends:wake_up()

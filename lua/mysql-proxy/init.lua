@@ -13,6 +13,7 @@ local stream = require "mysql.stream"
 local uv = require "luv"
 
 local address = require "mysql-proxy.address"
+local alone = require "mysql-proxy.alone"
 local backends = require "mysql-proxy.backends"
 local logs = require "mysql-proxy.log"
 local metrics = require "mysql-proxy.metrics"
@@ -57,7 +58,7 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field plugins? table<string, boolean> without "admin" there is no admin interface, whatever its address
 ---@field inherited_sockets? table<string, integer[]> listening sockets that this process was started with: their
 ---  descriptors by the address as it stands in the options. They are taken out of the table
----@field idle_ports? boolean the ports accept nobody: they are for other processes, which inherit them
+---@field idle_ports? boolean the ports of clients accept nobody: they are for other processes, which inherit them
 ---@field log? table as mysql-proxy.log makes it; default critical lines on standard error
 
 ---@class Proxy
@@ -65,6 +66,8 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field session_count integer
 ---@field profiling boolean whether new sessions are counted in
 ---@field statistics Statistics
+---@field processes Processes all that it consists of
+---@field worker integer|nil its number, if it is one of several (--workers)
 ---@field leaves_socket_files boolean? unix sockets stay when it closes: another process listens there
 local Proxy = {}
 Proxy.__index = Proxy
@@ -135,6 +138,7 @@ function M.new(options)
     listeners = {},
     ports = {},
   }, Proxy)
+  self.processes = alone.new(self)
   self:use_script(options.proxy_lua_script)
   self:set_profiling(not options.proxy_skip_profiling)
   stream.on_error(function(trace)
@@ -286,9 +290,14 @@ function Port:take_over(descriptors, callback)
   callback(true)
 end
 
+-- Others are for operators, and of one process alone.
+function Port:is_for_clients()
+  return self.backend_type ~= nil
+end
+
 -- place: of address.resolve, or { descriptor = a socket that was made by somebody else }
 function Port:open(place)
-  local idle = self.proxy.idle_ports
+  local idle = self.proxy.idle_ports and self:is_for_clients()
   if place.descriptor then
     return stream.listen_on(self, place.descriptor, BACKLOG, idle)
   end
@@ -371,17 +380,20 @@ function Proxy:session_ended(ended)
 end
 
 --- The listening sockets, for processes that are to inherit them.
+---@param for_clients? boolean only those
 ---@return { descriptor: integer, address: string|nil, option: string|nil }[] address: as it stands in the options;
 ---  option: which one a descriptor stood in
-function Proxy:sockets()
+function Proxy:sockets(for_clients)
   local sockets = {}
-  for index, listener in ipairs(self.listeners) do
+  for _, listener in ipairs(self.listeners) do
     local port = listener.port
-    sockets[index] = {
-      descriptor = assert(listener.stream:descriptor()),
-      address = not port.descriptor and port.address or nil,
-      option = port.descriptor and port.option,
-    }
+    if port:is_for_clients() or not for_clients then
+      sockets[#sockets + 1] = {
+        descriptor = assert(listener.stream:descriptor()),
+        address = not port.descriptor and port.address or nil,
+        option = port.descriptor and port.option,
+      }
+    end
   end
   return sockets
 end

@@ -52,8 +52,8 @@ end
 -- Formats: what a line says, which may be compared with the one before; and the line as it is written.
 local text_format = {}
 
-function text_format.render(level, text, traceback)
-  return ("(%s) %s"):format(level, to_line(text, traceback))
+function text_format.render(level, text, traceback, _, worker)
+  return ("(%s) %s%s"):format(level, worker and ("worker %d: "):format(worker) or "", to_line(text, traceback))
 end
 
 local stamped_at, stamp
@@ -89,7 +89,7 @@ end
 function Log:_report_repeats()
   if self.repeats > 0 then
     local text = ("last message repeated %d times"):format(self.repeats)
-    self:_write(self.last_level, self.format.render(self.last_level, text))
+    self:_write(self.last_level, self.format.render(self.last_level, text, nil, nil, self.worker))
     self.repeats = 0
   end
 end
@@ -98,7 +98,7 @@ function Log:_log(level, text, traceback, session)
   if self.closed then
     return
   end
-  local line = self.format.render(level, text, traceback, session)
+  local line = self.format.render(level, text, traceback, session, self.worker)
   if line == self.last_line then
     self.repeats = self.repeats + 1
     if self.repeats > MOST_REPEATS or os.time() - self.written_at > LONGEST_SILENCE then
@@ -235,9 +235,10 @@ end
 --- Each level has a method of its name, `log:warning(text [, traceback [, session]])`: control characters of the text
 --- are escaped, so that it stays one line; the lines of a traceback follow, indented by a tab; the fields of JSON tell
 --- of the session. Equal lines in succession are counted instead of written (`last message repeated N times`).
----@param settings { level: string?, file: string?, syslog: boolean?, format: "text"|"json"|nil } level: the least
+---@param settings { level: string?, file: string?, syslog: boolean?, format: "text"|"json"|nil,
+---       worker: integer? } level: the least
 ---       important that is written (default critical); file: path; syslog: to the system's log (default: standard
----       error)
+---       error); worker: its number, if several processes write lines
 ---@return mysql_proxy.log?
 ---@return string? message why the file cannot be opened, or the format not be had
 function log.new(settings)
@@ -245,7 +246,7 @@ function log.new(settings)
   if not RANK[level] then
     error(("bad log level '%s' (one of %s expected)"):format(tostring(level), table.concat(LEVELS, ", ")), 2)
   end
-  local self = setmetatable({ path = settings.file, repeats = 0 }, Log)
+  local self = setmetatable({ path = settings.file, worker = settings.worker, repeats = 0 }, Log)
   self:set_level(level)
   local err
   self.format, err = log.format(settings)

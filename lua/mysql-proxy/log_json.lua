@@ -25,9 +25,10 @@ local json = { has_sessions = true }
 ---@param text string
 ---@param traceback string?
 ---@param session table? whom it is about
+---@param worker integer? which of several processes says it
 ---@return string
-function json.render(level, text, traceback, session)
-  local line = field("level", level)
+function json.render(level, text, traceback, session, worker)
+  local line = field("level", level) .. (worker and field("worker", worker) or "")
   if session then
     local user = session.login and session.login.username
     local backend = session.backend and session.backend.address

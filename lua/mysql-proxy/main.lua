@@ -288,21 +288,16 @@ function Program:announce()
   end
 end
 
--- A worker ends with its supervisor.
-function Program:watch_supervisor()
-  local descriptor = self.inherited and self.inherited.channel
-  if descriptor then
-    local channel = self.uv.new_pipe(false)
-    table.insert(self.handles, channel)
-    assert(channel:open(descriptor))
-    channel:read_start(self:guard(function(_, data)
-      if not data then
-        channel:read_stop()
-        self.log:critical("the supervisor has gone")
-        self:terminate()
-      end
-    end))
-  end
+-- A worker waits until its supervisor has told it what it has to know, and ends with it.
+function Program:obey_supervisor(begin)
+  local worker = require("mysql-proxy.workers.worker")
+  table.insert(self.handles, worker.new(self.proxy, self.inherited, self.settings.fleet, {
+    begin = begin,
+    gone = function()
+      self.log:critical("the supervisor has gone")
+      self:terminate()
+    end,
+  }))
 end
 
 function Program:new_proxy()
@@ -322,6 +317,19 @@ function Program:finish_closing()
   end
 end
 
+function Program:listen()
+  self.proxy:listen(self:guard(function(ok, message)
+    if self.state ~= "starting" then
+      return -- ended while a host name was looked up
+    end
+    if ok then
+      self:finish_start()
+    else
+      self:fail(message)
+    end
+  end))
+end
+
 -- Runs the proxy until a signal ends it. -> nothing | message of why it could not be started
 function Program:run()
   self.uv = require("luv")
@@ -339,17 +347,13 @@ function Program:run()
   end)
   self:handle_signals()
   self:tell_crashes()
-  self:watch_supervisor()
-  self.proxy:listen(self:guard(function(ok, listen_err)
-    if self.state ~= "starting" then
-      return -- ended while a host name was looked up
-    end
-    if ok then
-      self:finish_start()
-    else
-      self:fail(listen_err)
-    end
-  end))
+  if self.inherited and self.inherited.worker then
+    self:obey_supervisor(function()
+      self:listen()
+    end)
+  else
+    self:listen()
+  end
   if self.state ~= "ended" then
     self.uv.run()
   end
@@ -378,7 +382,7 @@ local function prepare(settings)
   if ok then
     settings.log, err = log.new({
       level = settings.log_level, file = settings.log_file, syslog = settings.log_use_syslog,
-      format = settings.log_format,
+      format = settings.log_format, worker = settings.inherited and settings.inherited.worker,
     })
     ok = settings.log
   end
@@ -397,15 +401,13 @@ local function prepare(settings)
   return ok, err
 end
 
--- What a supervisor's worker leaves to its supervisor. Only the first answers operators: each knows of itself alone.
-local function become_worker(settings, number)
+-- What a supervisor's worker leaves to its supervisor.
+local function become_worker(settings)
   settings.is_worker = settings.daemon and "daemon" or "worker"
-  settings.workers = 1
+  settings.fleet, settings.workers = settings.workers, 1
   settings.daemon, settings.keepalive, settings.pid_file, settings.user = nil, nil, nil, nil
-  if number > 1 then
-    settings.plugins.admin = nil
-    settings.admin_address, settings.metrics_address = {}, {}
-  end
+  settings.plugins.admin = nil
+  settings.admin_address, settings.metrics_address = {}, {}
 end
 
 -- What this process was started with, and what another one of its kind would be.
@@ -425,7 +427,7 @@ local function prepare_restart(settings, argv)
     folder = settings.daemon and process.current_folder() or nil, -- others stay there
   }
   if settings.inherited and settings.inherited.worker then
-    become_worker(settings, settings.inherited.worker)
+    become_worker(settings)
   end
   return true
 end

@@ -1,8 +1,10 @@
 -- The last errors that clients got, for the admin interface: as many as there is room for.
 
-local M = {}
+local M = {
+  MOST = 1000, -- errors
+}
 
-local MOST, LONGEST_TEXT = 1000, 512 -- errors; bytes, as many as MySQL's own may have
+local LONGEST_TEXT = 512 -- bytes, as many as MySQL's own may have
 
 ---@class RecentErrors
 local RecentErrors = {}
@@ -18,7 +20,7 @@ end
 ---@param err { errcode: integer, sqlstate: string|nil, errmsg: string|nil }
 function RecentErrors:add(session, err)
   session = session or {}
-  self[self.count % MOST + 1] = {
+  self[self.count % M.MOST + 1] = {
     time = os.time(), session = session.id, client = session.client_name,
     user = session.login and session.login.username, backend = session.backend and session.backend.address,
     code = err.errcode, sqlstate = err.sqlstate, text = err.errmsg and err.errmsg:sub(1, LONGEST_TEXT),
@@ -28,7 +30,7 @@ end
 
 --- Forgets them all.
 function RecentErrors:clear()
-  for index = 1, math.min(self.count, MOST) do
+  for index = 1, math.min(self.count, M.MOST) do
     self[index] = nil
   end
   self.count = 0
@@ -37,8 +39,8 @@ end
 --- All that are kept, the oldest first.
 function RecentErrors:list()
   local list = {}
-  for number = math.max(self.count - MOST, 0), self.count - 1 do
-    list[#list + 1] = self[number % MOST + 1]
+  for number = math.max(self.count - M.MOST, 0), self.count - 1 do
+    list[#list + 1] = self[number % M.MOST + 1]
   end
   return list
 end

@@ -123,6 +123,23 @@ function M.of_backend(backend)
   return backend.counters:counters()
 end
 
+--- What another process of this machine can add to its own: some places from one on, as a string.
+---@param place integer 0: the beginning, with all commands
+---@param most integer
+---@return string
+---@return integer|nil place of the rest
+function Statistics:dump(place, most)
+  return self.counters:dump(place, most)
+end
+
+--- Adds what another process has dumped.
+---@param dump string
+---@return true|nil
+---@return string|nil message
+function Statistics:add(dump)
+  return self.counters:add(dump)
+end
+
 local function record(self, name)
   local known = self.hook_calls[name]
   if not known then

@@ -10,7 +10,6 @@ local MOST_KEPT = 16 * 1024 -- bytes of what it says while it starts
 
 ---@class mysql_proxy.successor
 ---@field pid integer
----@field channel userdata? luv's pipe to it
 ---@field ready boolean? it has said so
 local Successor = {}
 Successor.__index = Successor
@@ -29,11 +28,11 @@ local function environment(text, more)
 end
 
 -- -> list of descriptors for the new process, which has them as 0, 1, 2, ...; and what it is told of them
-local function layout(start, report, channel)
+local function layout(start, report)
   local stdio = { 0, 1, report, 2, report }
   local numbers, sockets = { stderr = 3, report = 4, worker = start.worker }, {}
-  if channel then
-    stdio[#stdio + 1] = channel
+  if start.channel then
+    stdio[#stdio + 1] = start.channel
     numbers.channel = #stdio - 1
   end
   for index, socket in ipairs(start.sockets) do
@@ -71,9 +70,6 @@ end
 function Successor:end_of(code, signal)
   self.outcome = signal ~= 0 and ("died on signal %d"):format(signal) or ("ended with status %d"):format(code)
   self.handle:close()
-  if self.channel then
-    self.channel:close()
-  end
   if self.ready then
     self.events.ended(self.outcome)
   end
@@ -89,8 +85,8 @@ end
 
 --- Starts it.
 ---@param start table program, args: as uv.spawn has them; folder: which it is to start in, if it may; environment: more
----       variables; sockets: as Proxy:sockets() returns them; worker: its number, if it is to be one: it gets a channel
----       and a process group of its own; guard: what callbacks are wrapped in
+---       variables; sockets: as Proxy:sockets() returns them; worker: its number, if it is to be one: it gets a process
+---       group of its own; channel: a worker's end of a socket; guard: what callbacks are wrapped in
 ---@param events table ready(); failed(message, said): it ended before it was ready, and what it said on standard error;
 ---       ended(message): afterwards
 ---@return mysql_proxy.successor?
@@ -102,8 +98,7 @@ function successor.start(start, events)
   end
   local self = setmetatable({ events = events, said = "", pipe = uv.new_pipe(false) }, Successor)
   self.pipe:open(ends.read)
-  self.channel = start.worker and uv.new_pipe(false)
-  local stdio, text = layout(start, ends.write, self.channel)
+  local stdio, text = layout(start, ends.write)
   self.handle, self.pid = uv.spawn(start.program, {
     args = start.args,
     cwd = start.folder and uv.fs_access(start.folder, "X") and start.folder or nil,
@@ -116,9 +111,6 @@ function successor.start(start, events)
   uv.fs_close(ends.write)
   if not self.handle then
     self.pipe:close()
-    if self.channel then
-      self.channel:close()
-    end
     return nil, ("starting %s failed: %s"):format(start.program, self.pid)
   end
   self.pipe:read_start(start.guard(function(_, data)

@@ -6,6 +6,7 @@
 
 local uv = require("luv")
 
+local fleet = require("mysql-proxy.workers.fleet")
 local mysql_proxy = require("mysql-proxy")
 local process = require("mysql-proxy.process")
 local successor = require("mysql-proxy.successor")
@@ -17,6 +18,8 @@ local workers = {}
 
 ---@class mysql_proxy.workers
 ---@field request_shutdown fun()? a worker has ended as if all were to end
+---@field proxy Proxy with the ports of operators; those of clients are there for the workers
+---@field fleet Fleet
 local Workers = {}
 Workers.__index = Workers
 
@@ -30,6 +33,10 @@ function workers.new(settings)
     return nil, message
   end
   local self = setmetatable({ settings = settings, log = settings.log, proxy = proxy, slots = {} }, Workers)
+  self.fleet = fleet.new(proxy, settings.workers)
+  proxy.request_shutdown = function() -- by an operator
+    self.request_shutdown()
+  end
   for number = 1, settings.workers do
     self.slots[number] = { number = number, pause = FIRST_PAUSE }
   end
@@ -45,23 +52,41 @@ function Workers:sockets()
   return self.proxy:sockets()
 end
 
+-- A socket between the supervisor and a worker. -> the worker's end | nil, message
+function Workers:open_channel(number)
+  local ends, message = uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true })
+  local ok
+  if ends then
+    ok, message = self.fleet:add(number, ends[1])
+  end
+  if ends and not ok then
+    uv.fs_close(ends[2])
+  end
+  return ok and ends[2], message
+end
+
 -- Starts the worker of a slot; started(message) is called when it is ready, or not without a message.
 function Workers:start_worker(slot, started)
   local command = self.settings.command
   slot.started_at = uv.now()
-  local message
+  local channel, message = self:open_channel(slot.number)
+  if not channel then
+    return started(message)
+  end
   slot.worker, message = successor.start({
     program = process.program(),
     args = command.args,
     folder = command.folder,
-    sockets = self:sockets(),
+    sockets = self.proxy:sockets(true),
     worker = slot.number,
+    channel = channel,
     guard = function(callback)
       return self.log:guard(callback)
     end,
   }, {
     ready = function()
       self.log:message(("worker %d (PID=%d) started"):format(slot.number, slot.worker.pid))
+      self.fleet:is_ready(slot.number)
       started()
     end,
     failed = function(outcome, said)
@@ -73,7 +98,9 @@ function Workers:start_worker(slot, started)
       self:ended(slot, outcome)
     end,
   })
+  uv.fs_close(channel)
   if not slot.worker then
+    self.fleet:lose(slot.number)
     started(message)
   end
 end
@@ -97,6 +124,7 @@ end
 
 function Workers:lost(slot)
   slot.worker = nil
+  self.fleet:lose(slot.number)
   if self.ending then
     self:end_if_alone()
   end
@@ -158,7 +186,6 @@ end
 function Workers:stop(signal, callback)
   self.ending = true
   self.on_end = callback or self.on_end
-  self.proxy:close()
   for _, slot in ipairs(self.slots) do
     if slot.timer then
       slot.timer:close()
@@ -173,11 +200,13 @@ end
 ---@param _ number
 ---@param callback fun() when all have ended
 function Workers:shutdown(_, callback)
+  self.proxy:close()
   self:stop("sigterm", callback)
 end
 
 --- Workers that are ending end at once; shutdown()'s callback is still to come.
 function Workers:close()
+  self.proxy:close()
   self:stop("sigterm")
 end
 
@@ -185,6 +214,7 @@ end
 ---@param callback fun() when all have ended
 function Workers:hand_over(callback)
   self.proxy.leaves_socket_files = true
+  self.proxy:stop_listening()
   self:stop("sigusr2", callback)
 end
 

@@ -11,14 +11,7 @@ local sysbench = require "spec.bench.sysbench"
 
 local PROGRAM = proxies.build .. "/mysql-proxy"
 
--- The processes that a process has started.
-local function children(pid)
-  local found = {}
-  for child in process.read_file(("/proc/%d/task/%d/children"):format(pid, pid)):gmatch("%d+") do
-    found[#found + 1] = tonumber(child)
-  end
-  return found
-end
+local children = process.children
 
 for _, server in ipairs(servers.all()) do
   describe("--workers, " .. server.name .. " #long", function()
@@ -312,22 +305,5 @@ describe("--workers #long", function()
     angel:stop()
     assert.equal(0, angel.code)
     assert.is_false(process.accepts(port))
-  end)
-
-  it("have the first of them answer the admin interface and serve the metrics", function()
-    local admin_port, metrics_port = process.free_port(), process.free_port()
-    local supervisor = process.start(PROGRAM, arguments("--admin-address=127.0.0.1:" .. admin_port,
-      "--metrics-address=127.0.0.1:" .. metrics_port))
-    assert(process.wait_until(function()
-      return process.read_file(log_file):find("mysql%-proxy %S+ started")
-    end, 20), supervisor:stderr())
-    for _ = 1, 10 do
-      local client = raw.connect(admin_port):login("root")
-      assert.is_true(#client:ask("SELECT * FROM backends").rows > 0)
-      client:close()
-      assert.is_true(process.accepts(metrics_port))
-    end
-    supervisor:stop()
-    assert.equal(0, supervisor.code)
   end)
 end)

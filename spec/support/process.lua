@@ -196,6 +196,16 @@ function M.runs(pid)
   return uv.fs_stat(("/proc/%d/exe"):format(pid)) ~= nil
 end
 
+--- The processes that a process has started.
+---@return integer[]
+function M.children(pid)
+  local found = {}
+  for child in M.read_file(("/proc/%d/task/%d/children"):format(pid, pid)):gmatch("%d+") do
+    found[#found + 1] = tonumber(child)
+  end
+  return found
+end
+
 --- A process that one of those here has started is ended with the run, too.
 function M.adopt(pid)
   M.write_file(("%s/pids/%d"):format(M.folder(), pid), "")

@@ -72,14 +72,14 @@ function M.insert(session, statement, context)
     given[number] = values_of(entry, columns, row, number, context)
   end
   for _, values in ipairs(given) do
-    local ok, result = pcall(entry.insert.write, session.admin, session, values)
-    if not ok then
-      for _, take_back in ipairs(undo) do
-        take_back()
+    local take_back, err = entry.insert.write(session.admin, session, values)
+    if not take_back then
+      for _, each in ipairs(undo) do
+        each()
       end
-      error(result, 0)
+      error(err, 0)
     end
-    undo[#undo + 1] = result
+    undo[#undo + 1] = take_back
   end
   return { affected_rows = #given }
 end

@@ -189,7 +189,9 @@ handlers[4] = function(session, payload) -- COM_FIELD_LIST: a table, and a patte
 end
 
 handlers[9] = function(session) -- COM_STATISTICS
-  return session:answer(statements.statistics(session))
+  return session:run(function()
+    return session.client:send(statements.statistics(session), session.sequence)
+  end)
 end
 
 handlers[14] = function(session) -- COM_PING

@@ -7,12 +7,21 @@ local M = {}
 ---@field sqlstate string
 ---@field errmsg string
 
+--- An error for the client.
+---@param errcode integer
+---@param sqlstate string
+---@param text string a format
+---@return AdminError
+function M.new(errcode, sqlstate, text, ...)
+  return { errcode = errcode, sqlstate = sqlstate, errmsg = text:format(...) }
+end
+
 --- Ends the statement with an error for the client.
 ---@param errcode integer
 ---@param sqlstate string
 ---@param text string a format
 function M.raise(errcode, sqlstate, text, ...)
-  error({ errcode = errcode, sqlstate = sqlstate, errmsg = text:format(...) }, 0)
+  error(M.new(errcode, sqlstate, text, ...), 0)
 end
 
 --- What was caught, as an error for the client; nil if it is a mistake of this program.

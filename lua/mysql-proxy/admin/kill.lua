@@ -22,23 +22,32 @@ local function log(session, text, ...)
   session.admin.proxy.log:critical(("admin interface: %s has %s"):format(session:who(), text:format(...)))
 end
 
-local function kill_query(session, victim)
-  local admin, server = session.admin, victim.server
-  if not server or not server.challenge or not victim.relay then
-    return -- it has no statement
+-- text: of the session, as the log has it; the others: where its statements run
+local function kill_query(session, id, text, backend, thread_id, path, ip, port)
+  local admin = session.admin
+  log(session, "killed the statement of %s", text)
+  if not backend then
+    return -- it has none
   end
-  local path, ip, port = server.stream:address("peer")
-  local place = ip and { ip = ip, port = port } or { path = path }
   local user = admin.username or session.login.username or ""
   local result, message = session:wait(function(resume)
-    client.query(place, ("KILL QUERY %.0f"):format(server.challenge.thread_id),
+    client.query({ path = path, ip = ip, port = port }, ("KILL QUERY %.0f"):format(thread_id),
       { user = user, password = admin.password }, { timeout = admin.proxy.connect_timeout, limit = ANSWER_LIMIT },
       resume)
   end)
   if not result then
     errors.raise(1105, "HY000", "To stop a statement the proxy logs in at %s as '%s', which has failed: %s "
-      .. "(KILL %d ends the session without a login)", server.backend.address, user, message, victim.id)
+      .. "(KILL %d ends the session without a login)", backend, user, message, id)
   end
+end
+
+-- Of the admin interface.
+local function kill_other(session, other, query)
+  if not query then
+    log(session, "killed %s", tostring(other))
+    other:close_when_idle()
+  end
+  return {}
 end
 
 --- Runs KILL.
@@ -46,18 +55,18 @@ end
 ---@param query boolean|nil KILL QUERY
 function M.run(session, id, query)
   local admin = session.admin
-  local victim, other = find(admin.proxy.sessions, id), find(admin.sessions, id)
-  if not victim and not other then
+  local other = find(admin.sessions, id)
+  if other then
+    return kill_other(session, other, query)
+  end
+  local processes = admin.proxy.processes
+  local found = { processes:order_at(session, id, query and "find_statement" or "kill") }
+  if not found[1] then
     errors.raise(1094, "HY000", "Unknown thread id: %.0f", id)
-  elseif query and victim then
-    log(session, "killed the statement of %s", tostring(victim))
-    kill_query(session, victim)
-  elseif victim then
-    log(session, "killed %s", tostring(victim))
-    victim:close("killed")
-  elseif not query then
-    log(session, "killed %s", tostring(other))
-    other:close_when_idle()
+  elseif query then
+    kill_query(session, id, unpack(found, 1, 6))
+  else
+    log(session, "killed %s", found[1])
   end
   return {}
 end

@@ -141,6 +141,14 @@ function M.has(proxy, name)
   return changeable[name] ~= nil or M.all(proxy)[name] ~= nil
 end
 
+--- Changes an option of this process, or raises an error.
+---@param proxy Proxy
+---@param name string
+---@param value any as its reader has made it
+function M.write(proxy, name, value)
+  changeable[name].set(proxy, value)
+end
+
 --- Changes an option, or raises an error.
 ---@param proxy Proxy
 ---@param session table who does it
@@ -152,7 +160,7 @@ function M.set(proxy, session, name, value)
     errors.raise(1238, "HY000", "Variable '%s' is a read only variable", name)
   end
   local before = option.get(proxy)
-  option.set(proxy, option.read(name, value))
+  proxy.processes:order(session, "set_option", name, option.read(name, value))
   proxy.log:critical(("admin interface: %s has set %s from '%s' to '%s'"):format(session:who(), name,
     tostring(shown(before)), tostring(shown(option.get(proxy)))))
 end

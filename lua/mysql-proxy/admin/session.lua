@@ -3,15 +3,14 @@
 
 local proto = require "mysql.proto"
 local stream = require "mysql.stream"
-local uv = require "luv"
 
 local commands = require "mysql-proxy.admin.commands"
 local errors = require "mysql-proxy.admin.errors"
 local ids = require "mysql-proxy.session_ids"
 local login = require "mysql-proxy.admin.login"
+local task = require "mysql-proxy.task"
 
 local PACKET_LIMIT = 17 * 1024 * 1024 -- more than one packet may have, so that such a command gets an error
-local SLICE_NS = 2e6 -- how long a statement holds up others
 
 local PORT = { kind = "admin" } -- what a session of the proxy has of its listener
 
@@ -105,56 +104,31 @@ function Session:take_command(payload, sequence)
   return commands.take(self, payload)
 end
 
--- A coroutine yields a function that is to call another one when it may go on.
-function Session:step(...)
-  if self.closed then
-    return
-  end
-  self.slice_began = uv.hrtime()
-  local ok, result = coroutine.resume(self.work, ...)
-  if not ok then
-    self.work = nil
-    local err = errors.of(result)
-    if not err then
-      self.admin.proxy.log:critical(("%s: %s"):format(tostring(self), tostring(result)))
-      err = { errcode = 1105, sqlstate = "HY000", errmsg = "The admin interface has failed, see the log" }
-    end
-    return self:answer(proto.to_err_packet(err))
-  elseif coroutine.status(self.work) == "suspended" then
-    return result(self.admin.proxy.log:guard(function(...)
-      return self:step(...)
-    end))
-  end
-  self.work = nil
-  self:done()
-end
-
 --- Runs what may take long: work(). It writes the answer; an error that it raises becomes one.
 function Session:run(work)
   self.client:hold_packets()
-  self.work = coroutine.create(work)
-  return self:step()
+  self.work = task.new(self.admin.proxy.log, work, function(failure)
+    self.work = nil
+    local err = failure and errors.of(failure)
+    if not failure then
+      return self:done()
+    elseif not err then
+      self.admin.proxy.log:critical(("%s: %s"):format(tostring(self), tostring(failure)))
+      err = { errcode = 1105, sqlstate = "HY000", errmsg = "The admin interface has failed, see the log" }
+    end
+    return self:answer(proto.to_err_packet(err))
+  end)
+  return self.work:start()
 end
 
 --- For what runs: waits until `start(resume)` has called resume(...), and returns its arguments.
-function Session.wait(_, start)
-  return coroutine.yield(start)
+function Session:wait(start)
+  return self.work:wait(start)
 end
 
 --- For what runs: lets others get on, if it is time.
 function Session:pause()
-  if uv.hrtime() - self.slice_began < SLICE_NS then
-    return
-  end
-  -- No timer of 0 ms: libuv runs one that is started by its own callback at once, before anything else.
-  coroutine.yield(function(resume)
-    local idle = self.idle or uv.new_idle()
-    self.idle = idle
-    idle:start(function()
-      idle:stop()
-      resume()
-    end)
-  end)
+  return self.work:pause()
 end
 
 --- Answers the command with one packet.
@@ -215,8 +189,8 @@ function Session:close()
   if self.admin.script then
     self.admin.script:ended(self)
   end
-  if self.idle then
-    self.idle:close()
+  if type(self.work) == "table" then
+    self.work:cancel()
   end
   self.admin:session_ended(self)
 end

@@ -113,7 +113,7 @@ end
 
 --- What COM_STATISTICS answers.
 function M.statistics(session)
-  return statistics.line(session.admin.proxy)
+  return statistics.line(session.admin, session)
 end
 
 return M

@@ -7,7 +7,7 @@
 --   update                         columns that may be changed -> { read(value), write(admin, session, row, value) };
 --                                  read says what is to be written, or raises an error before anything is changed
 --   insert                         { columns, write(admin, session, values) }: columns -> read(value); write returns
---                                  what takes it back
+--                                  what takes it back; or nil and an error of errors.new
 --   delete(admin, session, row)
 --   empty(admin, session)          TRUNCATE TABLE, and DELETE without a condition, for what is counted
 --

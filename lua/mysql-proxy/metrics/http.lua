@@ -21,11 +21,14 @@ local REASONS = {
   [405] = "Method Not Allowed",
   [408] = "Request Timeout",
   [431] = "Request Header Fields Too Large",
+  [500] = "Internal Server Error",
   [503] = "Service Unavailable",
 }
 
+---@alias HttpRoute fun(respond: fun(status: integer, body: string, content_type: string|nil)) may respond later
+
 ---@class HttpListener
----@field routes table<string, fun(): integer, string, string|nil> path -> status, body, content type
+---@field routes table<string, HttpRoute>
 local Listener = {}
 Listener.__index = Listener
 
@@ -82,7 +85,13 @@ function Connection:take_request(head)
   if not route then
     return self:refuse(404)
   end
-  return self:answer(route())
+  self.answered = true
+  self.timer:start(SECONDS * 1000, 0, self.on_timeout)
+  return route(function(...)
+    if self.listener.connections[self.number] then -- it may have gone
+      self:answer(...)
+    end
+  end)
 end
 
 function Connection:take(bytes)
@@ -175,13 +184,12 @@ end
 
 --- Opens a listener.
 ---@param place mysql_proxy.endpoint|{ descriptor: integer } descriptor: of a socket that was made by somebody else
----@param routes table<string, fun(): integer, string, string|nil> path -> status, body, content type
+---@param routes table<string, HttpRoute> by path
 ---@param log table
----@param idle? boolean only bound: another process inherits the socket
 ---@return HttpListener|nil
 ---@return string|nil message
 ---@return string|nil code
-function M.listen(place, routes, log, idle)
+function M.listen(place, routes, log)
   local self = setmetatable({
     socket = uv.new_tcp(), routes = routes, log = log, connections = {}, count = 0, last = 0, oldest = 1,
   }, Listener)
@@ -191,9 +199,7 @@ function M.listen(place, routes, log, idle)
   else
     ok, message, code = self.socket:bind(place.ip, place.port)
   end
-  if ok and idle then
-    ok, message, code = self.socket:getsockname() -- which tells what libuv has kept of a failed bind
-  elseif ok then
+  if ok then
     ok, message, code = self.socket:listen(BACKLOG, log:guard(function(failure)
       if not failure then
         self:accept()

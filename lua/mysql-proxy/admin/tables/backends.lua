@@ -3,8 +3,6 @@
 local address = require "mysql-proxy.address"
 local backends = require "mysql-proxy.backends"
 local errors = require "mysql-proxy.admin.errors"
-local statistics = require "mysql-proxy.statistics"
-local uv = require "luv"
 
 local TYPES = { [backends.READ_WRITE] = "rw", [backends.READ_ONLY] = "ro" }
 local TYPE_NUMBERS = { rw = backends.READ_WRITE, ro = backends.READ_ONLY }
@@ -14,22 +12,15 @@ local function when(time)
   return time and os.date("%Y-%m-%d %H:%M:%S", time)
 end
 
-local function row_of(backend)
-  local since = backend.down_since and os.time() - math.floor((uv.now() - backend.down_since) / 1000)
-  local counted = statistics.of_backend(backend)
-  return {
-    backend.index, backend.address, backend.order or backends.STATES[backend.state] or "unknown",
-    TYPES[backend.type] or "unknown", backend.uuid, backend.connected_clients,
-    backend.pool:count() + backend.read_only_pool:count(), when(since), backend.last_error,
-    when(backend.last_error_at), counted.count, counted.errors, counted.bytes_from_client, counted.bytes_from_server,
-    counted.count > 0 and counted.seconds / counted.count or nil, backend = backend,
-  }
-end
-
-local function rows(admin)
+local function rows(admin, session)
   local list = {}
-  for index, backend in ipairs(admin.proxy.backends:present()) do
-    list[index] = row_of(backend)
+  for number, each in ipairs(admin.proxy.processes:records(session, "backends")) do
+    list[number] = {
+      each.index, each.address, each.order or backends.STATES[each.state] or "unknown", TYPES[each.type] or "unknown",
+      each.uuid, each.connected_clients, each.idle_connections, when(each.down_since), each.last_error,
+      when(each.last_error_at), each.count, each.errors, each.bytes_from_client, each.bytes_from_server,
+      each.count > 0 and each.seconds / each.count or nil, index = each.index, address = each.address,
+    }
   end
   return list
 end
@@ -49,23 +40,14 @@ local function read_type(value)
   return TYPE_NUMBERS[name] or errors.raise(1366, "HY000", "Incorrect value for column 'type': 'rw' or 'ro' expected")
 end
 
--- down is draining, and the sessions end at once.
 local function write_state(admin, session, row, state)
-  local backend = row.backend
-  log(admin, session, "set the state of backend %s to %s", backend.address, state)
-  backend:obey(state)
-  if state == "down" then
-    for each in pairs(admin.proxy.sessions) do
-      if each.backend == backend then
-        each:close("an operator has taken its server down")
-      end
-    end
-  end
+  log(admin, session, "set the state of backend %s to %s", row.address, state)
+  admin.proxy.processes:order(session, "order_backend", row.index, state)
 end
 
 local function write_type(admin, session, row, type)
-  row.backend.type = type
-  log(admin, session, "set the type of backend %s to %s", row.backend.address, TYPES[type])
+  admin.proxy.processes:order(session, "set_backend_type", row.index, type)
+  log(admin, session, "set the type of backend %s to %s", row.address, TYPES[type])
 end
 
 local function read_address(value)
@@ -77,24 +59,35 @@ local function read_address(value)
     or errors.raise(1366, "HY000", "Incorrect value for column 'address': %s", message or "host:port expected")
 end
 
+-- That of one that has left, or the next; one that drains in any process has its own still.
+local function free_index(admin, session)
+  local free = 1
+  for _, each in ipairs(admin.proxy.processes:records(session, "backends")) do -- in their order
+    free = each.index == free and free + 1 or free
+  end
+  return free
+end
+
 local function insert(admin, session, values)
   if not values.address then
-    errors.raise(1364, "HY000", "Field 'address' doesn't have a default value")
+    return nil, errors.new(1364, "HY000", "Field 'address' doesn't have a default value")
   end
-  local backend, message = admin.proxy.backends:add(values.address, values.type or backends.READ_WRITE)
-  if not backend then
-    errors.raise(1062, "23000", "%s", message)
+  local processes = admin.proxy.processes
+  local index, message = processes:order(session, "add_backend", free_index(admin, session), values.address,
+    values.type or backends.READ_WRITE)
+  if not index then
+    return nil, errors.new(1062, "23000", "%s", message)
   end
-  log(admin, session, "added the backend %s", backend.address)
+  log(admin, session, "added the backend %s", values.address)
   return function()
-    admin.proxy.backends:remove(backend)
-    log(admin, session, "taken back the backend %s", backend.address)
+    processes:order(session, "remove_backend", index)
+    log(admin, session, "taken back the backend %s", values.address)
   end
 end
 
 local function delete(admin, session, row)
-  log(admin, session, "deleted the backend %s", row.backend.address)
-  admin.proxy.backends:remove(row.backend)
+  log(admin, session, "deleted the backend %s", row.address)
+  admin.proxy.processes:order(session, "remove_backend", row.index)
 end
 
 return {

@@ -3,7 +3,6 @@
 local backends = require "mysql-proxy.backends"
 local logs = require "mysql-proxy.log"
 local options = require "mysql-proxy.admin.options"
-local script = require "mysql-proxy.script"
 local variables = require "mysql-proxy.admin.variables"
 
 local function when(time)
@@ -38,15 +37,12 @@ local function proxy_config(admin)
   return rows
 end
 
-local function loaded_script(admin)
-  local path = admin.proxy.lua_script
-  if not path then
-    return {}
+local function loaded_script(admin, session)
+  local rows = {}
+  for number, each in ipairs(admin.proxy.processes:records(session, "script")) do
+    rows[number] = { each.path, each.version, when(each.loaded_at), each.failure, when(each.failed_at) }
   end
-  local known = script.status(path)
-  return { {
-    path, known.version, when(known.loaded_at), known.failure, when(known.failed_at),
-  } }
+  return rows
 end
 
 return {

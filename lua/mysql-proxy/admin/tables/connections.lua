@@ -1,10 +1,5 @@
 -- Who is connected: proxy_connections as the manual has it, and more than that in sessions.
 
-local states = {
-  connect_server = 1, read_handshake = 2, read_auth = 4, connect_again = 1, read_auth_result = 6, read_query = 10,
-  close = 14,
-}
-local READ_QUERY_RESULT = 12
 local LISTENING, READ_AUTH, READ_QUERY = 0, 4, 10
 
 local function by_id(a, b)
@@ -19,19 +14,6 @@ local function sorted(set)
   end
   table.sort(list, by_id)
   return list
-end
-
--- How many commands wait for their answers.
-local function answers_due(session)
-  return session.relay and tonumber(tostring(session.relay):match("(%d+) answers due")) or 0
-end
-
-local function state_number(session)
-  return session.state == "read_query" and answers_due(session) > 0 and READ_QUERY_RESULT or states[session.state]
-end
-
-local function database(session)
-  return session.client_db or session.login and session.login.database or ""
 end
 
 local function proxy_connections(admin, session)
@@ -50,36 +32,10 @@ local function proxy_connections(admin, session)
   for _, each in ipairs(sorted(admin.sessions)) do
     add("server", each.state == "commands" and READ_QUERY or READ_AUTH, each.database)
   end
-  for index, each in ipairs(sorted(admin.proxy.sessions)) do
-    if index % 64 == 0 then
-      session:pause()
-    end
-    add("proxy", state_number(each), database(each))
+  for _, each in ipairs(admin.proxy.processes:records(session, "sessions")) do
+    add("proxy", each.state_number, each.db)
   end
   return rows
-end
-
--- What its server has said with the last answer.
-local function in_transaction(relay)
-  local flags = relay and relay:summary().flags
-  return flags and flags.in_trans and 1 or 0
-end
-
-local function session_row(session)
-  local relay = session.relay
-  local queries, from_client, from_server = 0, 0, 0
-  if relay then
-    queries, from_client, from_server = relay:counters()
-  end
-  local due = answers_due(session)
-  local command = not relay and "Connect" or due > 0 and "Query" or "Sleep"
-  return {
-    session.id, session.client_name, session.login and (session.login.username or ""), database(session),
-    session.backend and session.backend.address, session.state == "read_query" and due > 0 and "read_query_result"
-      or session.state, command, math.floor(session.client:idle()), queries, from_client, from_server,
-    in_transaction(relay), session.port.kind,
-    session = session,
-  }
 end
 
 local function admin_row(session)
@@ -87,7 +43,7 @@ local function admin_row(session)
   return {
     session.id, session.client_name, session.login and (session.login.username or ""), session.database or "", nil,
     session.state, session.state ~= "commands" and "Connect" or running and "Query" or "Sleep",
-    math.floor(session.client:idle()), session.count, nil, nil, 0, "admin", session = session,
+    math.floor(session.client:idle()), session.count, nil, nil, 0, "admin",
   }
 end
 
@@ -96,13 +52,11 @@ local function sessions(admin, session)
   for _, each in ipairs(sorted(admin.sessions)) do
     rows[#rows + 1] = admin_row(each)
   end
-  for index, each in ipairs(sorted(admin.proxy.sessions)) do
-    if index % 64 == 0 then
-      session:pause()
-    end
-    if each.state ~= "close" then -- it has closed meanwhile
-      rows[#rows + 1] = session_row(each)
-    end
+  for _, each in ipairs(admin.proxy.processes:records(session, "sessions")) do
+    rows[#rows + 1] = {
+      each.id, each.client, each.user, each.db, each.backend, each.state, each.command, each.time, each.commands,
+      each.bytes_from_client, each.bytes_from_server, each.in_transaction, each.port,
+    }
   end
   return rows
 end

@@ -8,21 +8,19 @@ end
 
 local function query_digests(admin, session)
   local rows = {}
-  admin.proxy.statistics:each_digest(function(each)
+  admin.proxy.processes:each(session, "digests", function(each)
     rows[#rows + 1] = {
       each.digest, each.text, each.schema, each.user, each.count, each.errors, each.rows, each.bytes_from_client,
       each.bytes_from_server, each.seconds, each.min, each.max, each.p50, each.p95, each.p99, when(each.first_seen),
       when(each.last_seen),
     }
-  end, function()
-    session:pause()
   end)
   return rows
 end
 
-local function commands(admin)
+local function commands(admin, session)
   local rows = {}
-  for index, each in ipairs(admin.proxy.statistics:commands()) do
+  for index, each in ipairs(admin.proxy.processes:records(session, "commands")) do
     rows[index] = {
       each.command, each.count, each.errors, each.rows, each.bytes_from_client, each.bytes_from_server, each.seconds,
       each.min, each.max, each.p50, each.p95, each.p99,
@@ -32,14 +30,14 @@ local function commands(admin)
 end
 
 -- Their latency is counted with them.
-local function empty_commands(admin)
-  admin.proxy.statistics:reset_commands()
+local function empty_commands(admin, session)
+  admin.proxy.processes:order(session, "forget", "commands")
 end
 
 -- Only buckets in which something is.
-local function command_latency(admin)
+local function command_latency(admin, session)
   local rows = {}
-  for _, each in ipairs(admin.proxy.statistics:commands()) do
+  for _, each in ipairs(admin.proxy.processes:records(session, "commands")) do
     local total = 0
     for index, count in ipairs(each.histogram) do
       total = total + count
@@ -51,9 +49,9 @@ local function command_latency(admin)
   return rows
 end
 
-local function hooks(admin)
+local function hooks(admin, session)
   local rows = {}
-  for index, each in ipairs(admin.proxy.statistics:hooks()) do
+  for index, each in ipairs(admin.proxy.processes:records(session, "hooks")) do
     rows[index] = { each.name, each.calls, each.seconds, each.last_error, when(each.last_error_at) }
   end
   return rows
@@ -97,8 +95,8 @@ return {
       { "last_seen", "STRING", "when" },
     }),
     rows = query_digests,
-    empty = function(admin)
-      admin.proxy.statistics:reset_digests()
+    empty = function(admin, session)
+      admin.proxy.processes:order(session, "forget", "digests")
     end,
   },
   {
@@ -128,8 +126,8 @@ return {
       { "last_error_at", "STRING", "when that was" },
     },
     rows = hooks,
-    empty = function(admin)
-      admin.proxy.statistics:reset_hooks()
+    empty = function(admin, session)
+      admin.proxy.processes:order(session, "forget", "hooks")
     end,
   },
 }

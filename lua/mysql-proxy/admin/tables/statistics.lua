@@ -2,9 +2,9 @@
 
 local statistics = require "mysql-proxy.admin.statistics"
 
-local function errors(admin)
+local function errors(admin, session)
   local rows = {}
-  for index, each in ipairs(admin.proxy.recent_errors:list()) do
+  for index, each in ipairs(admin.proxy.processes:records(session, "errors")) do
     rows[index] = {
       os.date("%Y-%m-%d %H:%M:%S", each.time), each.session, each.client, each.user, each.backend, each.code,
       each.sqlstate, each.text,
@@ -32,8 +32,8 @@ return {
       { "text", "STRING", "what the client was told" },
     },
     rows = errors,
-    empty = function(admin)
-      admin.proxy.recent_errors:clear()
+    empty = function(admin, session)
+      admin.proxy.processes:order(session, "forget", "errors")
     end,
   },
 }
