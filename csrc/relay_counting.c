@@ -81,7 +81,7 @@ static void enter_schema(struct counting *c, const char *schema, size_t length) 
 /* COM_QUERY or COM_STMT_PREPARE; the cursor is behind the command's byte. */
 static uint64_t look_at_statement(struct relay *r, uint8_t command, struct cursor text, bool classic) {
   struct counting *c = r->counting;
-  char schema[NAME_LIMIT + 1] = "";
+  char schema[NAME_LIMIT + 1];
   if (command == COM_QUERY && !classic && r->capabilities & CLIENT_QUERY_ATTRIBUTES) query_skip_attributes(&text);
   if (text.failed) return OTHER_STATEMENT;
   uint64_t key = statistics_statement(c->statistics, c->account, (const char *)text.at, cursor_left(&text), schema);

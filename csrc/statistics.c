@@ -49,10 +49,14 @@ struct account *account_new(const char *user, size_t user_length, const char *sc
 /* --- the table of digests ------------------------------------------------------------------------------------------
  */
 
+static inline uint32_t place_of(const struct statistics *s, uint64_t hash) {
+  return (uint32_t)(hash * s->secret >> (64 - s->slot_bits));
+}
+
 /* The slot of this key, or the free one where it would be. */
 static uint32_t *slot_of(const struct statistics *s, uint64_t key) {
   uint32_t mask = (UINT32_C(1) << s->slot_bits) - 1;
-  uint32_t at = (uint32_t)(key * s->secret >> (64 - s->slot_bits));
+  uint32_t at = place_of(s, key);
   while (s->slots[at] && s->digests[s->slots[at] - 1]->key != key) at = (at + 1) & mask;
   return &s->slots[at];
 }
@@ -65,7 +69,10 @@ bool statistics_init(struct statistics *s, uint32_t limit) {
   for (s->slot_bits = 4; (UINT64_C(1) << s->slot_bits) < 2 * (uint64_t)limit; s->slot_bits++) {
   }
   s->slots = calloc(UINT64_C(1) << s->slot_bits, sizeof *s->slots);
-  return s->slots != NULL;
+  s->known = calloc(UINT64_C(1) << s->slot_bits, sizeof *s->known);
+  if (s->slots && s->known) return true;
+  statistics_free(s);
+  return false;
 }
 
 void statistics_free(struct statistics *s) {
@@ -73,6 +80,7 @@ void statistics_free(struct statistics *s) {
   for (uint32_t i = 0; i < s->count; i++) free(s->digests[i]);
   free(s->digests);
   free(s->slots);
+  free(s->known);
   memset(s, 0, sizeof *s);
 }
 
@@ -130,7 +138,6 @@ static struct digest *new_digest(const struct account *a, const char *text, size
 /* The first name of a normalised USE `name`. */
 static void find_schema(const char *text, size_t length, char *schema) {
   static const char use[] = "USE `";
-  schema[0] = '\0';
   if (length < sizeof use || memcmp(text, use, sizeof use - 1) != 0) return;
   text += sizeof use - 1;
   length -= sizeof use - 1;
@@ -147,10 +154,16 @@ uint64_t statistics_statement(struct statistics *s, const struct account *accoun
   if (length > STATEMENT_LIMIT) length = STATEMENT_LIMIT;
   memcpy(statement, sql, length);
   statement[length] = '\0';
+  schema[0] = '\0';
   struct scanner scanner = {statement, statement + length, 0};
+  uint64_t shape = statement_shape(scanner, sizeof text) ^ account->hash;
+  struct known_shape *known = &s->known[place_of(s, shape)];
+  if (known->shape == shape && *slot_of(s, known->key)) return known->key;
   size_t text_length = normalize_into(scanner, text, sizeof text);
-  if (schema) find_schema(text, text_length, schema);
-  return statistics_digest(s, account, text, text_length);
+  find_schema(text, text_length, schema);
+  uint64_t key = statistics_digest(s, account, text, text_length);
+  if (!schema[0] && key != OTHER_STATEMENT) *known = (struct known_shape){shape, key};
+  return key;
 }
 
 uint64_t statistics_digest(struct statistics *s, const struct account *account, const char *text, size_t length) {
@@ -170,16 +183,11 @@ uint64_t statistics_digest(struct statistics *s, const struct account *account, 
 /* --- counting --------------------------------------------------------------------------------------------------------
  */
 
+/* Few statements take long: from the shortest on it is found soonest. */
 static unsigned bucket_of(uint64_t time) {
-  unsigned low = 0, high = HISTOGRAM_BOUNDS;
-  while (low < high) {
-    unsigned middle = (low + high) / 2;
-    if (time <= histogram_bounds[middle])
-      high = middle;
-    else
-      low = middle + 1;
-  }
-  return low;
+  unsigned i = 0;
+  while (i < HISTOGRAM_BOUNDS && time > histogram_bounds[i]) i++;
+  return i;
 }
 
 static void add(struct tally *t, const struct counted *c) {

@@ -64,11 +64,16 @@ struct digest {
   char text[]; /* the user's and the schema's name behind it */
 };
 
+struct known_shape {
+  uint64_t shape, key;
+};
+
 struct statistics {
   uint64_t secret;                   /* a client cannot choose texts that meet in the table */
   struct timed_tally *commands[256]; /* NULL: none has come */
   struct digest **digests;
-  uint32_t *slots; /* index + 1 into digests, 0: free; at least half of them are */
+  uint32_t *slots;           /* index + 1 into digests, 0: free; at least half of them are */
+  struct known_shape *known; /* as many places, where the latest displaces the one before: the key of its digest */
   uint32_t count, capacity, limit;
   uint8_t slot_bits;
   bool has_zeroes; /* reset: digests without a count may be dropped */
@@ -95,8 +100,8 @@ void statistics_reset_commands(struct statistics *s);
 /* Those of statements do. Texts are kept, for statements that have been prepared. */
 void statistics_reset_digests(struct statistics *s);
 
-/* The key of a statement's digest, whose entry is made if there is none. If `schema` is not NULL and the statement is
- * USE, it becomes the name behind that, in a buffer of NAME_LIMIT + 1 bytes; else an empty one. */
+/* The key of a statement's digest, whose entry is made if there is none. If the statement is USE, `schema` becomes the
+ * name behind that, in a buffer of NAME_LIMIT + 1 bytes; else an empty one. */
 uint64_t statistics_statement(struct statistics *s, const struct account *account, const char *sql, size_t length,
                               char *schema);
 

@@ -1,6 +1,6 @@
 /* Lua module mysql.tokenizer: SQL text to a stream of tokens, and to its normalised form. */
-#include "tokenizer.h"
 #include "packet.h"
+#include "tokenizer_scan.h"
 
 #include <lauxlib.h>
 #include <lua.h>

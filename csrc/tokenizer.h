@@ -39,6 +39,7 @@ enum token_id {
   TK_FIRST_KEYWORD,
   TK_COMMENT_MYSQL = 261,
   TK_COUNT,
+  TK_WORD,   /* a keyword or TK_LITERAL: nobody has looked */
   TK_REMOVED /* no token any more: a script has set it to nil */
 };
 
@@ -55,9 +56,6 @@ struct scanner {
   unsigned parts;  /* words read of an a.b.c, if what follows belongs to it */
 };
 
-/* The next token; false at the end of the text. */
-bool token_scan(struct scanner *s, struct token *t);
-
 /* Writes the text as it is meant, one delimiter where there are two, which is not longer than `length`; returns its
  * length. */
 size_t token_text(const struct token *t, char *to);
@@ -65,11 +63,12 @@ size_t token_text(const struct token *t, char *to);
 /* What follows the prefix of a token's name: TK_SQL_ if it is a keyword, else TK_. */
 const char *token_word(unsigned id);
 
-/* Whether a text is a word but for case. Bit 5 is the case of a letter; no other characters of words differ by it. */
-static inline bool same_word(const char *text, size_t length, const char *word) {
-  for (size_t i = 0; i < length; i++)
-    if (!word[i] || (text[i] | 0x20) != (word[i] | 0x20)) return false;
-  return word[length] == '\0';
+/* Whether two words are the same but for case. Bit 5 is the case of a letter; no other characters of words differ by
+ * it alone. */
+static inline bool same_letters(const char *a, const char *b, size_t length) {
+  char differ = 0;
+  for (size_t i = 0; i < length; i++) differ |= a[i] ^ b[i];
+  return !(differ & ~0x20);
 }
 
 /* The normalised form of a statement, ? in place of its values: a string on the stack. */
@@ -79,6 +78,10 @@ void normalize_tokens(struct lua_State *L, const struct token *tokens, size_t co
 
 /* The same into a buffer, without a blank at its end, and cut where the buffer ends. Returns its length. */
 size_t normalize_into(struct scanner s, char *buffer, size_t size);
+
+/* A hash that is the same only for statements that have the same normalised form, which its first `most` tokens decide.
+ * (Some of those have another.) */
+uint64_t statement_shape(struct scanner s, size_t most);
 
 /* The same of the array at index 1: what is not nil in it has a token_name and a text. */
 void normalize_array(struct lua_State *L);

@@ -1,9 +1,6 @@
-/* The words that are keywords, in the order of their ids. It is grouped by the first letter: the search goes by that.
- */
+/* The words that are keywords, in the order of their ids. */
 #ifndef TOKENIZER_KEYWORDS_H
 #define TOKENIZER_KEYWORDS_H
-
-#include <stdint.h>
 
 static const char keywords[][32] = {"ACCESSIBLE",
                                     "ACTION",
@@ -238,9 +235,5 @@ static const char keywords[][32] = {"ACCESSIBLE",
                                     "XOR",
                                     "YEAR_MONTH",
                                     "ZEROFILL"};
-
-/* Index of the first keyword that begins with A, B, ... Z, and the end. */
-static const uint8_t keywords_of_letter[27] = {0,   10,  18,  38,  60,  69,  79,  81,  86,  106, 107, 110, 126, 136,
-                                               142, 151, 155, 155, 173, 194, 207, 219, 224, 229, 231, 232, 233};
 
 #endif

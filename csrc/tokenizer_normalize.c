@@ -1,5 +1,5 @@
 /* Tokens to the normalised form of a statement. */
-#include "tokenizer.h"
+#include "tokenizer_scan.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -56,7 +56,12 @@ static inline void put_upper(struct output *o, const char *text, size_t length) 
   o->at += length;
 }
 
-static inline void put_text(struct output *o, const struct token *t) { o->at += token_text(t, o->at); }
+static inline void put_text(struct output *o, const struct token *t) {
+  if (t->doubled)
+    o->at += token_text(t, o->at);
+  else
+    put(o, t->text, t->length);
+}
 
 struct normalizer {
   struct output out;
@@ -64,21 +69,20 @@ struct normalizer {
   bool start;      /* the first of them was START */
 };
 
-static bool is_transaction_word(const struct normalizer *n, const struct token *t) {
-  static const char *const first[] = {"COMMIT", "ROLLBACK", "BEGIN", "START", NULL};
-  static const char *const second[] = {"TRANSACTION", NULL};
-  const char *const *words = n->tokens == 0 ? first : second;
-  if (n->tokens > 1 || (n->tokens == 1 && !n->start)) return false;
-  for (; *words; words++)
-    if (same_word(t->text, t->length, *words)) return true;
-  return false;
+static bool is_word(const struct token *t, const char *word) {
+  return t->length == strlen(word) && same_letters(t->text, word, t->length);
 }
 
-static void normalize_literal(struct normalizer *n, const struct token *t) {
+static bool is_transaction_word(const struct normalizer *n, const struct token *t) {
+  if (n->tokens) return n->start && is_word(t, "TRANSACTION");
+  return is_word(t, "COMMIT") || is_word(t, "ROLLBACK") || is_word(t, "BEGIN") || is_word(t, "START");
+}
+
+static inline void put_literal(struct normalizer *n, const struct token *t) {
   struct output *o = &n->out;
   if (t->length && *t->text == '@') {
     put_text(o, t);
-  } else if (is_transaction_word(n, t)) {
+  } else if (n->tokens < 2 && is_transaction_word(n, t)) {
     n->start = n->tokens == 0 && (*t->text | 0x20) == 's';
     put_upper(o, t->text, t->length);
   } else {
@@ -89,30 +93,37 @@ static void normalize_literal(struct normalizer *n, const struct token *t) {
   put(o, " ", 1);
 }
 
-static void normalize_token(struct normalizer *n, const struct token *t) {
+enum { AROUND = sizeof "/*!*/ " }; /* what is put around a token, and a byte more */
+
+/* There is no room for a token: it is cut, or left out. */
+static bool cut(const struct output *o, struct token *t) {
+  size_t room = (size_t)(o->end - o->at);
+  if (room < AROUND) return false;
+  if (t->length > room - AROUND) t->length = (uint32_t)(room - AROUND);
+  return true;
+}
+
+static inline void normalize_token(struct normalizer *n, struct token t) {
   struct output *o = &n->out;
-  if (t->id == TK_COMMENT || t->id == TK_REMOVED) return;
-  bool value = t->id == TK_STRING || t->id == TK_INTEGER || t->id == TK_FLOAT;
-  size_t around = sizeof "/*!*/ ";
-  struct token part;
-  if (!output_reserve(o, around + (value ? 0 : t->length))) {
-    if ((size_t)(o->end - o->at) < around) return;
-    part = *t;
-    part.length = (uint32_t)((size_t)(o->end - o->at) - around);
-    t = &part;
-  }
-  switch (t->id) {
-  case TK_COMMENT_MYSQL:
+  if (t.id == TK_STRING || t.id == TK_INTEGER || t.id == TK_FLOAT) {
+    if (!output_reserve(o, AROUND)) return;
+    put(o, "? ", 2);
+  } else if (t.id == TK_COMMENT || t.id == TK_REMOVED) {
+    return;
+  } else if (!output_reserve(o, AROUND + t.length) && !cut(o, &t)) {
+    return;
+  } else if (t.id == TK_LITERAL) {
+    put_literal(n, &t);
+  } else if (t.id == TK_COMMENT_MYSQL) {
     put(o, "/*!", 3);
-    put(o, t->text, t->length);
+    put(o, t.text, t.length);
     put(o, "*/ ", 3);
-    break;
-  case TK_LITERAL: normalize_literal(n, t); break;
-  case TK_STRING:
-  case TK_INTEGER:
-  case TK_FLOAT: put(o, "? ", 2); break;
-  case TK_FUNCTION: put_upper(o, t->text, t->length); break;
-  default: put_upper(o, t->text, t->length); put(o, " ", 1);
+  } else if (t.id >= TK_FIRST_KEYWORD) {
+    put(o, token_word(t.id), t.length);
+    put(o, " ", 1);
+  } else {
+    put_upper(o, t.text, t.length);
+    if (t.id != TK_FUNCTION) put(o, " ", 1);
   }
   n->tokens++;
 }
@@ -134,21 +145,24 @@ static void begin(struct normalizer *n, lua_State *L, char *buffer, size_t size)
 
 static void push(struct normalizer *n) { lua_pushlstring(n->out.L, n->out.begin, (size_t)(n->out.at - n->out.begin)); }
 
+static void normalize_text(struct normalizer *n, struct scanner s) {
+  struct token t;
+  while (!n->out.cut && token_scan(&s, &t)) normalize_token(n, t);
+}
+
 size_t normalize_into(struct scanner s, char *buffer, size_t size) {
   struct normalizer n;
-  struct token t;
   begin(&n, NULL, buffer, size);
-  while (!n.out.cut && token_scan(&s, &t)) normalize_token(&n, &t);
+  normalize_text(&n, s);
   size_t length = (size_t)(n.out.at - n.out.begin);
   return length && buffer[length - 1] == ' ' ? length - 1 : length;
 }
 
 void normalize_sql(lua_State *L, struct scanner s) {
   struct normalizer n;
-  struct token t;
   char small[SMALL];
   begin(&n, L, small, sizeof small);
-  while (token_scan(&s, &t)) normalize_token(&n, &t);
+  normalize_text(&n, s);
   push(&n);
 }
 
@@ -156,7 +170,7 @@ void normalize_tokens(lua_State *L, const struct token *tokens, size_t count) {
   struct normalizer n;
   char small[SMALL];
   begin(&n, L, small, sizeof small);
-  for (size_t i = 0; i < count; i++) normalize_token(&n, &tokens[i]);
+  for (size_t i = 0; i < count; i++) normalize_token(&n, tokens[i]);
   push(&n);
 }
 
@@ -176,7 +190,7 @@ void normalize_array(lua_State *L) {
       const char *text = lua_tolstring(L, -1, &length);
       luaL_argcheck(L, length < UINT32_MAX, 1, "4 GB of SQL are too much");
       struct token t = {text, (uint32_t)length, id_of_name(lua_tostring(L, -2)), 0};
-      normalize_token(&n, &t);
+      normalize_token(&n, t);
       lua_pop(L, 2);
     }
     lua_pop(L, 1);

@@ -1,8 +1,5 @@
-/* SQL text to tokens.
- *
- * Behind the text is a NUL, which belongs to no word, number or blank: the loops over those need no other check for the
- * end. A NUL in the text is a token of its own. */
-#include "tokenizer.h"
+/* The rules that tokens are found by, and the words that are keywords. */
+#include "tokenizer_scan.h"
 #include "tokenizer_keywords.h"
 
 #include <string.h>
@@ -22,51 +19,61 @@ const char *token_word(unsigned id) {
 
 enum { MAX_PARTS = 3 };
 
-enum { SPACE = 1, DIGIT = 2, LETTER = 4, WORD = DIGIT | LETTER };
+const uint8_t token_classes[256] = {[' '] = SPACE,          ['\t' ... '\r'] = SPACE,
+                                    ['0' ... '9'] = DIGIT,  ['A' ... 'Z'] = LETTER,
+                                    ['_'] = LETTER,         ['@'] = LETTER,
+                                    ['a' ... 'z'] = LETTER, ['='] = SIGN,
+                                    [','] = SIGN,           ['('] = SIGN,
+                                    [')'] = SIGN,           [';'] = SIGN,
+                                    ['*'] = SIGN,           ['+'] = SIGN,
+                                    ['^'] = SIGN,           ['.'] = POINT};
 
-static const uint8_t classes[256] = {[' '] = SPACE,          ['\t' ... '\r'] = SPACE, ['0' ... '9'] = DIGIT,
-                                     ['A' ... 'Z'] = LETTER, ['_'] = LETTER,          ['@'] = LETTER,
-                                     ['a' ... 'z'] = LETTER};
-
-static const uint8_t signs[256] = {
+const uint8_t token_signs[256] = {
     ['<'] = TK_LT,     ['>'] = TK_GT,     ['='] = TK_EQ,          ['.'] = TK_DOT,        [','] = TK_COMMA,
     ['('] = TK_OBRACE, [')'] = TK_CBRACE, [';'] = TK_SEMICOLON,   ['*'] = TK_STAR,       ['+'] = TK_PLUS,
     ['-'] = TK_MINUS,  ['/'] = TK_DIV,    ['&'] = TK_BITWISE_AND, ['|'] = TK_BITWISE_OR, ['^'] = TK_BITWISE_XOR};
 
-static inline unsigned is(char c, unsigned wanted) { return classes[(uint8_t)c] & wanted; }
+/* A place for each keyword that its length and three of its letters lead to, or the next free one behind that. */
+enum { PLACE_BITS = 10, PLACES = 1 << PLACE_BITS };
+static struct {
+  uint8_t length; /* 0: free */
+  uint8_t index;
+} places[PLACES];
 
-static inline const char *skip(const char *at, unsigned wanted) {
-  while (is(*at, wanted)) at++;
-  return at;
+static inline uint32_t place_of(const char *text, size_t length) {
+  uint16_t two;
+  memcpy(&two, text, sizeof two);
+  uint32_t letters = (uint32_t)(two | 0x2020) << 8 | (uint8_t)(text[length - 1] | 0x20);
+  return (letters + (uint32_t)length) * UINT32_C(0x9e3779b1) >> (32 - PLACE_BITS);
 }
 
-static uint16_t word_id(const char *text, size_t length) {
-  unsigned letter = (unsigned)(*text | 0x20) - 'a';
-  if (letter >= 26 || length < 2 || length >= sizeof *keywords) return TK_LITERAL;
-  char second = text[1] | 0x20;
-  for (unsigned i = keywords_of_letter[letter]; i < keywords_of_letter[letter + 1]; i++)
-    if ((keywords[i][1] | 0x20) == second && same_word(text + 2, length - 2, keywords[i] + 2))
-      return (uint16_t)(TK_FIRST_KEYWORD + i);
+__attribute__((constructor)) static void fill_places(void) {
+  for (unsigned i = 0; i < sizeof keywords / sizeof *keywords; i++) {
+    size_t length = strlen(keywords[i]);
+    uint32_t at = place_of(keywords[i], length);
+    while (places[at].length) at = (at + 1) % PLACES;
+    places[at].length = (uint8_t)length;
+    places[at].index = (uint8_t)i;
+  }
+}
+
+uint16_t token_word_id(const char *text, size_t length) {
+  if (length < 2) return TK_LITERAL;
+  for (uint32_t at = place_of(text, length); places[at].length; at = (at + 1) % PLACES)
+    if (places[at].length == length && same_letters(text, keywords[places[at].index], length))
+      return TK_FIRST_KEYWORD + places[at].index;
   return TK_LITERAL;
 }
 
-static inline bool finish(struct scanner *s, struct token *t, uint16_t id, const char *text, const char *end) {
-  t->text = text;
-  t->length = (uint32_t)(end - text);
-  t->id = id;
-  t->doubled = 0;
-  s->at = end;
-  return true;
-}
+bool token_dot_joins(const char *dot) { return is(*skip(dot + 1, DIGIT), LETTER); }
 
-/* Whether the dot at this place joins a word to the word before it. */
-static inline bool joins(const char *at) { return *at == '.' && is(*skip(at + 1, DIGIT), LETTER); }
+static inline bool joins(const char *at) { return *at == '.' && token_dot_joins(at); }
 
 /* The word that ends at `end`. */
 static inline bool finish_word(struct scanner *s, struct token *t, const char *end) {
   const char *text = s->at;
   s->parts = s->parts + 1 < MAX_PARTS && joins(end) ? s->parts + 1 : 0;
-  return finish(s, t, *end == '(' ? TK_FUNCTION : word_id(text, (size_t)(end - text)), text, end);
+  return finish(s, t, *end == '(' ? TK_FUNCTION : TK_WORD, text, end);
 }
 
 /* Where the exponent at this place ends; NULL if there is none. */
@@ -97,18 +104,27 @@ static bool scan_digits(struct scanner *s, struct token *t) {
   return finish(s, t, TK_INTEGER, s->at, end);
 }
 
+static inline const char *find(const char *at, const char *end, char c) {
+  const char *found = memchr(at, c, (size_t)(end - at));
+  return found ? found : end;
+}
+
 /* 'text', "text" or `text`. A backslash protects what follows it, but not between backticks. */
 static bool scan_quoted(struct scanner *s, struct token *t, uint16_t id) {
-  char quote = *s->at, escape = quote == '`' ? quote : '\\', doubled = 0;
-  const char *text = s->at + 1, *at = text;
+  char quote = *s->at, doubled = 0;
+  const char *text = s->at + 1, *at = text, *close = s->at;
   for (;;) {
-    while (at < s->end && *at != quote && *at != escape) at++;
-    if (at == s->end) break;
-    if (*at == quote) {
-      if (at[1] != quote) break;
+    if (close < at) close = find(at, s->end, quote);
+    const char *escape = quote == '`' ? close : find(at, close, '\\');
+    at = close;
+    if (escape < close) {
+      at = s->end - escape > 1 ? escape + 2 : s->end;
+    } else if (close < s->end && close[1] == quote) {
       doubled = quote;
+      at = close + 2;
+    } else {
+      break;
     }
-    at += s->end - at > 1 ? 2 : 1;
   }
   finish(s, t, id, text, at);
   t->doubled = doubled;
@@ -159,14 +175,13 @@ static inline uint16_t two_signs(const char *at) {
   }
 }
 
-bool token_scan(struct scanner *s, struct token *t) {
+bool token_scan_rest(struct scanner *s, struct token *t) {
   const char *at = s->at;
   if (s->parts) {
     if (*at == '.') return finish(s, t, TK_DOT, at, at + 1);
     return finish_word(s, t, skip(at, WORD));
   }
   at = s->at = skip(at, SPACE);
-  if (is(*at, LETTER)) return finish_word(s, t, skip(at, WORD));
   if (is(*at, DIGIT)) return scan_digits(s, t);
   const char *text;
   switch (*at) {
@@ -182,12 +197,10 @@ bool token_scan(struct scanner *s, struct token *t) {
   case '-':
     if (at[1] == '-' && (text = line_comment(at))) return scan_line_comment(s, t, text);
     break;
-  case '\0':
-    if (at == s->end) return false;
   }
   uint16_t id = two_signs(at);
   if (id) return finish(s, t, id, at, at + 2);
-  return finish(s, t, signs[(uint8_t)*at], at, at + 1);
+  return finish(s, t, token_signs[(uint8_t)*at], at, at + 1);
 }
 
 size_t token_text(const struct token *t, char *to) {

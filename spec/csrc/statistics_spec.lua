@@ -121,6 +121,57 @@ describe("mysql.statistics", function()
     assert.is_true(found.first_seen <= found.last_seen)
   end)
 
+  it("tells apart what has another normalised text, and nothing else, when it comes again too", function()
+    local statements = {
+      "SELECT a FROM t", "select a from t", "SELECT  'a' /* a */ FROM\tt", "SELECT 15 FROM t", "SELECT 1.5 FROM t",
+      "SELECT `a` FROM t", "SELECT A FROM t", "SELECT a () FROM t", "SELECT a() FROM t", "SELECT `select` FROM t",
+      "SELECT select FROM t", "SELECT /*! a */ FROM t", "SELECT /*! b */ FROM t", "SELECT a.b FROM t",
+      "SELECT a . b FROM t", "SELECT .1 FROM t", "SELECT a <> b", "SELECT a != b", "SELECT a % b", "SELECT a $ b",
+      "SELECT `a``b`", "SELECT `a`b`", "COMMIT", "commit", "`commit`", "start transaction", "START TRANSACTION a",
+      "SELECT a, b, c", "SELECT a b c", "SELECT aaaaaaaabbbbbbbbcc", "SELECT aaaaaaaabbbbbbbbcd",
+      "SELECT aaaaaaaabbbbbbbbccc", "SELECT aaaaaaaa", "SELECT aaaaaaab", "SELECT aaaa, aaaa", "SELECT aaaaaaaa, a",
+      "SELECT ab, c", "SELECT a, bc", "SELECT ``", "", " ", "-- a", "SELECT \0", "SELECT '", "SELECT `", "SELECT a\\b",
+      "SELECT 'a''b\\'c', 'd'", "SELECT 'a\\\\', 'd'", "SELECT '" .. ("\\'"):rep(100) .. "', 1",
+      "SELECT " .. ("(1, 2), "):rep(600) .. "1", "SELECT " .. ("(1, 2), "):rep(600) .. "a",
+    }
+    local expected, times = {}, 3
+    for _, statement in ipairs(statements) do
+      local text = tokenizer.normalize(statement):gsub(" $", "")
+      text = #text > 1024 and "cut" or text
+      expected[text] = (expected[text] or 0) + times
+    end
+    open()
+    for _ = 1, times do
+      for _, statement in ipairs(statements) do
+        ask("\3" .. statement, OK)
+      end
+    end
+    local found = counts()
+    for text, count in pairs(found) do
+      if #text > 1000 then
+        found[text], found.cut = nil, count
+      end
+    end
+    assert.same(expected, found)
+  end)
+
+  it("follows each of a session's USE", function()
+    open()
+    for _ = 1, 3 do
+      ask("\3USE a", OK)
+      ask("\3SELECT 1", OK)
+      ask("\3USE b", OK)
+      ask("\3SELECT 1", OK)
+    end
+    local found = {}
+    for _, each in ipairs(counted:digests()) do
+      if each.text == "SELECT ?" then
+        found[each.schema] = each.count
+      end
+    end
+    assert.same({ a = 3, b = 3 }, found)
+  end)
+
   it("counts what comes in pieces as if it came whole", function()
     open()
     local bytes = packets(0, "\3SELECT a FROM t")
