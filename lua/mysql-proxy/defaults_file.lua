@@ -7,7 +7,7 @@
 local lfs = require("lfs")
 local lpeg = require("lpeg")
 
-local P, S, C, Cc, Ct = lpeg.P, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Ct
+local P, S, C, Cc, Cp, Ct = lpeg.P, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Cp, lpeg.Ct
 
 local GROUP = "mysql-proxy"
 
@@ -16,9 +16,9 @@ local line_end = blanks * P("\r") ^ -1 * "\n"
 local text = C((1 - line_end) ^ 0)
 local name = C((1 - (blanks * S("=[]#\r\n"))) ^ 1)
 local comment = P("#") * (1 - line_end) ^ 0
-local group = Ct(Cc("group") * "[" * C((1 - S("[]\r\n")) ^ 1) * "]")
-local pair = Ct(Cc("pair") * name * blanks * "=" * blanks * text)
-local garbage = Ct(Cc("garbage") * text)
+local group = Ct(Cp() * Cc("group") * "[" * C((1 - S("[]\r\n")) ^ 1) * "]")
+local pair = Ct(Cp() * Cc("pair") * name * blanks * "=" * blanks * text)
+local garbage = Ct(Cp() * Cc("garbage") * text)
 local line = blanks * ((comment + group + pair) * line_end + line_end + garbage * line_end)
 local lines = Ct(line ^ 0)
 
@@ -27,28 +27,32 @@ local defaults_file = {}
 --- Reads the text of a defaults file.
 ---@param contents string
 ---@return table<string, string>? values by key, as they stand there; of equal keys the last
----@return string? message the first mistake
+---@return table<string, integer>|string numbers of their lines; or the first mistake
 function defaults_file.parse(contents)
-  local values, current = {}, nil
+  local values, numbers, current = {}, {}, nil
+  local number, counted = 1, 1 -- of the line, and how far its beginning has been looked for
   for _, entry in ipairs(lines:match(contents .. "\n")) do
-    local kind, first, second = unpack(entry)
+    local place, kind, first, second = unpack(entry)
+    number = number + select(2, contents:sub(counted, place - 1):gsub("\n", ""))
+    counted = place
     if kind == "garbage" then
-      return nil, ("Key file contains line “%s” which is not a key-value pair, group, or comment"):format(first)
+      return nil, ("line %d: Key file contains line “%s” which is not a key-value pair, group, or comment")
+        :format(number, first)
     elseif kind == "group" then
       current = first
     elseif not current then
-      return nil, "Key file does not start with a group"
+      return nil, ("line %d: Key file does not start with a group"):format(number)
     elseif current == GROUP then
-      values[first] = second
+      values[first], numbers[first] = second, number
     end
   end
-  return values
+  return values, numbers
 end
 
 --- Reads a defaults file, which nobody may read who is neither its owner nor of its group: it may hold a password.
 ---@param path string
 ---@return table<string, string>? values by key
----@return string? message
+---@return table<string, integer>|string numbers of their lines; or the first mistake
 function defaults_file.read(path)
   local attributes, message = lfs.attributes(path)
   if not attributes then

@@ -68,6 +68,9 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field statistics Statistics
 ---@field processes Processes all that it consists of
 ---@field worker integer|nil its number, if it is one of several (--workers)
+---@field request_shutdown fun()? what SHUTDOWN does, in a program that ends otherwise than with shutdown()
+---@field request_restart fun(done: fun(ok: true?, message: string?))? what RESTART does
+---@field read_options (fun(): table?, string[]|string)? what RELOAD reads, as mysql-proxy.reread has it
 ---@field leaves_socket_files boolean? unix sockets stay when it closes: another process listens there
 local Proxy = {}
 Proxy.__index = Proxy

@@ -52,6 +52,7 @@ end
 ---@field state "starting"|"running"|"draining"|"stopping"|"ended" draining: a successor has the new clients
 ---@field inherited mysql_proxy.inheritance? what another process of this program has started it with
 ---@field successor mysql_proxy.successor? that is being started
+---@field read_options fun() of mysql-proxy.reread
 ---@field failure string? why it could not be started
 ---@field has_pid_file boolean? there is one to remove
 local Program = {}
@@ -128,14 +129,23 @@ function Program:hand_over()
 end
 
 -- Starts the program anew, as it is on disk by now, on the same sockets.
-function Program:restart()
+-- done(true|nil, message): another hands over next, or this one goes on
+function Program:restart(done)
+  if self.state ~= "running" or self.successor then
+    done(nil, "the program is starting, restarting or ending")
+  else
+    require("mysql-proxy.restart")(self, done)
+  end
+end
+
+function Program:obey_sigusr2()
   if self.state ~= "running" or self.successor then
     self.log:message("SIGUSR2 is of no use now: the program is starting, restarting or ending")
   elseif self.inherited and self.inherited.worker then
     self:hand_over() -- its supervisor has a successor
   else
     self.log:message("received a SIGUSR2, starting the new program")
-    require("mysql-proxy.restart")(self)
+    self:restart(function() end)
   end
 end
 
@@ -171,7 +181,7 @@ function Program:handle_signals()
   on("sigterm", self.terminate)
   on("sigint", self.terminate)
   on("sighup", self.reopen_log)
-  on("sigusr2", self.restart)
+  on("sigusr2", self.obey_sigusr2)
 end
 
 function Program:write_pid_file()
@@ -345,6 +355,10 @@ function Program:run()
   self.proxy.request_shutdown = self:guard(function()
     self:terminate()
   end)
+  self.proxy.request_restart = function(done)
+    self:restart(done)
+  end
+  self.proxy.read_options = self.read_options
   self:handle_signals()
   self:tell_crashes()
   if self.inherited and self.inherited.worker then
@@ -456,12 +470,13 @@ local function check_config(settings)
 end
 
 -- From prepared settings to the end of the proxy. -> exit status
-local function serve(settings)
+local function serve(settings, read_options)
   for _, warning in ipairs(settings.warnings) do
     settings.log:warning(warning)
   end
   local program = setmetatable({
     settings = settings, log = settings.log, state = "starting", handles = {}, inherited = settings.inherited,
+    read_options = read_options,
   }, Program)
   local failure = program:run()
   if failure then
@@ -497,6 +512,7 @@ function main.run(argv)
   if settings.check_config then
     return check_config(settings)
   end
+  local read_options = require("mysql-proxy.reread").new(argv, settings)
   local ok
   ok, err = prepare_restart(settings, argv)
   if ok then
@@ -513,7 +529,7 @@ function main.run(argv)
   if err then
     start_failed(settings, err)
   end
-  return status or serve(settings)
+  return status or serve(settings, read_options)
 end
 
 return main

@@ -166,9 +166,9 @@ end
 
 -- Adds what the defaults file says to what the command line says.
 local function add_file(path, given)
-  local texts, message = defaults_file.read(path)
+  local texts, lines = defaults_file.read(path)
   if not texts then
-    return nil, message
+    return nil, lines
   end
   local names = {}
   for name in pairs(texts) do
@@ -185,7 +185,7 @@ local function add_file(path, given)
         err = ("Key file contains key “%s” which has a value that cannot be interpreted."):format(name)
       end
       if err then
-        return nil, err
+        return nil, ("line %d: %s"):format(lines[name], err)
       end
       given[option.key] = value or nil
     end
@@ -256,6 +256,16 @@ function options.parse(argv, hide)
     return nil, mistake
   end
   return complete(given)
+end
+
+--- The names of all options, as on the command line.
+---@return string[]
+function options.names()
+  local names = {}
+  for index, option in ipairs(OPTIONS) do
+    names[index] = option.name
+  end
+  return names
 end
 
 --- What --help and its variants print.

@@ -17,9 +17,10 @@ end
 --- Makes the file names of settings absolute, as a daemon changes to the folder /. They begin in --basedir. Without
 --- it they begin in the current folder; a script that is not there, in the parent of the program's folder.
 ---@param settings table as options.parse returns them; gets basedir
-function paths.resolve(settings)
+---@param current string? the current folder
+function paths.resolve(settings, current)
   local base = settings.basedir
-  local current = assert(process.current_folder())
+  current = current or assert(process.current_folder())
   settings.basedir = base or default_base()
   local function resolve(key, find)
     local path = settings[key]
@@ -32,6 +33,9 @@ function paths.resolve(settings)
       return (base or current) .. "/" .. path
     end)
   end
+  resolve("defaults_file", function(path)
+    return current .. "/" .. path -- --basedir may stand in it
+  end)
   for _, key in ipairs(SCRIPTS) do
     resolve(key, function(path)
       if not base and lfs.attributes(current .. "/" .. path, "mode") then

@@ -18,6 +18,8 @@ local workers = {}
 
 ---@class mysql_proxy.workers
 ---@field request_shutdown fun()? a worker has ended as if all were to end
+---@field request_restart fun(done: fun(ok: true?, message: string?))?
+---@field read_options fun()? of mysql-proxy.reread
 ---@field proxy Proxy with the ports of operators; those of clients are there for the workers
 ---@field fleet Fleet
 local Workers = {}
@@ -34,8 +36,15 @@ function workers.new(settings)
   end
   local self = setmetatable({ settings = settings, log = settings.log, proxy = proxy, slots = {} }, Workers)
   self.fleet = fleet.new(proxy, settings.workers)
-  proxy.request_shutdown = function() -- by an operator
+  -- By an operator:
+  proxy.request_shutdown = function()
     self.request_shutdown()
+  end
+  proxy.request_restart = function(done)
+    self.request_restart(done)
+  end
+  proxy.read_options = function()
+    return self.read_options()
   end
   for number = 1, settings.workers do
     self.slots[number] = { number = number, pause = FIRST_PAUSE }

@@ -26,6 +26,7 @@ end
 
 describe("what nobody would send", function()
   local proxy, admin, descriptors, metrics_port
+  local client -- of one case
 
   setup(function()
     metrics_port = process.free_port()
@@ -41,6 +42,7 @@ describe("what nobody would send", function()
   end)
 
   after_each(function()
+    client:close()
     if admin.ended then -- killed
       admin = raw.connect(proxy.admin_port):login("operator")
     end
@@ -52,7 +54,7 @@ describe("what nobody would send", function()
   end)
 
   -- An answer to a command: ERR, OK, or a result whose packets are in order and whose rows are as long as it says.
-  local function check_answer(client, sql, what)
+  local function check_answer(sql, what)
     local due = 1 + math.floor((1 + #sql) / (2 ^ 24 - 1)) -- behind those of the command
     local function next_packet()
       local payload, sequence = client:packet(60)
@@ -96,35 +98,35 @@ describe("what nobody would send", function()
   end
 
   it("as a statement is answered", function()
-    local client, answers = nil, {}
+    local answers = {}
+    client = raw.connect(proxy.admin_port):login("operator")
     rounds(1500, function(number, generator)
-      if not client or client.ended then
+      if client.ended then -- killed
         client = raw.connect(proxy.admin_port):login("operator")
       end
       local sql = generator:statement()
       client:send("\3" .. sql)
-      local code = check_answer(client, sql, function()
+      local code = check_answer(sql, function()
         return ("round %d, %q"):format(number, sql)
       end)
       answers[code] = (answers[code] or 0) + 1
     end)
-    client:close()
     assert.is_true(answers[0] > 100 and answers[1064] > 100, "the statements are not what they are meant to be")
   end)
 
   it("as a statement of a great length or depth is answered", function()
-    local client = raw.connect(proxy.admin_port):login("operator")
+    client = raw.connect(proxy.admin_port):login("operator")
     for index, sql in ipairs(statements.monsters()) do
       client:send("\3" .. sql)
-      check_answer(client, sql, function()
+      check_answer(sql, function()
         return ("%d: %s"):format(index, sql:sub(1, 60))
       end)
     end
-    client:close()
   end)
 
   it("as a statement that takes long does not hold up others", function()
-    local client, pings = raw.connect(proxy.admin_port):login("operator"), 0
+    local pings = 0
+    client = raw.connect(proxy.admin_port):login("operator")
     client:send(("\3SELECT COUNT(*) FROM variables WHERE Value NOT IN (%s)"):format(("'x',1,"):rep(2000) .. "1"))
     repeat
       admin:send("\14")
@@ -132,7 +134,6 @@ describe("what nobody would send", function()
       pings = pings + 1
     until client:rest() ~= ""
     assert.is_true(pings > 5, pings .. " times")
-    client:close()
   end)
 
   -- A command and what belongs to it. Not COM_SHUTDOWN.
@@ -154,7 +155,7 @@ describe("what nobody would send", function()
 
   it("as a command is answered, or ends the session", function()
     rounds(60, function(number, generator)
-      local client = raw.connect(proxy.admin_port):login("operator")
+      client = raw.connect(proxy.admin_port):login("operator")
       for _ = 1, 20 do
         client:send(payload_of(generator), generator:number(50) == 1 and 1 or 0)
       end
@@ -178,7 +179,7 @@ describe("what nobody would send", function()
       attributes = { program_name = "x" },
     }
     rounds(200, function(number, generator)
-      local client = raw.connect(proxy.admin_port)
+      client = raw.connect(proxy.admin_port)
       assert(client:packet(), number)
       local way = generator:number(4)
       if way == 1 then
@@ -199,7 +200,7 @@ describe("what nobody would send", function()
   it("as a request for the metrics is answered with a status, or not at all", function()
     local request = "GET /metrics HTTP/1.1\r\nHost: localhost:9104\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
     rounds(200, function(number, generator)
-      local client = raw.connect(metrics_port)
+      client = raw.connect(metrics_port)
       client:write(generator:number(4) == 1 and generator:bytes(400) or generator:damaged(request))
       client.socket:shutdown()
       assert(client:wait_for_end(60), ("round %d: it goes on"):format(number))
@@ -208,10 +209,9 @@ describe("what nobody would send", function()
         ("round %d: %q"):format(number, said))
       client:close()
     end)
-    local client = raw.connect(metrics_port)
+    client = raw.connect(metrics_port)
     client:write("GET /healthz HTTP/1.0\r\n\r\n")
     client:wait_for_end(10)
     assert.matches("^HTTP/1.1 200 ", client:rest())
-    client:close()
   end)
 end)

@@ -89,8 +89,8 @@ describe("mysql-proxy", function()
 
     it("and says what is wrong with it, in one line", function()
       local file = write("proxy.cnf", "[mysql-proxy]\ndaemon = perhaps\n")
-      refused(("loading config from '%s' failed: Key file contains key “daemon” which has a value that cannot be"
-        .. " interpreted."):format(file), "--defaults-file=" .. file)
+      refused(("loading config from '%s' failed: line 2: Key file contains key “daemon” which has a value that cannot "
+        .. "be interpreted."):format(file), "--defaults-file=" .. file)
       uv.fs_chmod(file, tonumber("644", 8))
       refused(("permissions of %s aren't secure (0660 or stricter required)"):format(file), "--defaults-file", file)
       refused("cannot stat(nothing): No such file or directory", "--defaults-file=nothing")

@@ -232,6 +232,8 @@ describe("mysql-proxy.admin.select", function()
       ["SELECT id FROM servers HAVING a"] = { 1054, "42S22", "Unknown column 'a' in 'having clause'" },
       ["SELECT id FROM servers ORDER BY a"] = { 1054, "42S22", "Unknown column 'a' in 'order clause'" },
       ["SELECT id FROM servers ORDER BY 2"] = { 1054, "42S22", "Unknown column '2' in 'order clause'" },
+      ["SELECT SUM(id) FROM servers GROUP BY 1"] = { 1056, "42000", "Can't group on 'SUM(id)'" },
+      ["SELECT id, COUNT(*) AS n FROM servers GROUP BY id, n + 1"] = { 1056, "42000", "Can't group on 'n'" },
       ["SELECT id"] = { 1054, "42S22", "Unknown column 'id' in 'field list'" },
       ["SELECT *"] = { 1096, "HY000", "No tables used" },
       ["SELECT x.* FROM servers"] = { 1051, "42S02", "Unknown table 'x'" },

@@ -23,15 +23,16 @@ describe("mysql-proxy.defaults_file", function()
 
   it("refuses a line that is nothing", function()
     for line, text in pairs({
-      ["[mysql-proxy]\n  some garbage \n"] = "some garbage", ["=1"] = "=1", ["[mysql-proxy"] = "[mysql-proxy",
+      ["some garbage "] = "some garbage", ["=1"] = "=1", ["[mysql-proxy"] = "[mysql-proxy",
       ["[mysql-proxy] a=1"] = "[mysql-proxy] a=1", ["[]"] = "[]", ["\0"] = "\0",
     }) do
-      local values, message = defaults_file.parse(line)
+      local values, message = defaults_file.parse("# first\n\n[mysql-proxy]\n\ta=1\n " .. line .. "\nb=1")
       assert.is_nil(values)
-      assert.equal(("Key file contains line “%s” which is not a key-value pair, group, or comment"):format(text),
-        message)
+      assert.equal(("line 5: Key file contains line “%s” which is not a key-value pair, group, or comment")
+        :format(text), message)
     end
-    assert.equal("Key file does not start with a group", select(2, defaults_file.parse("a=1\n[mysql-proxy]")))
+    assert.equal("line 2: Key file does not start with a group",
+      select(2, defaults_file.parse("\na=1\n[mysql-proxy]")))
   end)
 end)
 
@@ -108,10 +109,10 @@ describe("--defaults-file", function()
       ["proxy-address = :99999"] = "illegal value 99999 for port, only 1 ... 65535 allowed",
       ["garbage"] = "Key file contains line “garbage” which is not a key-value pair, group, or comment",
     }) do
-      write(line)
+      write("", line)
       local parsed, message = parse()
       assert.is_nil(parsed)
-      assert.matches(("loading config from '%s' failed: %s"):format(path, text), message, 1, true)
+      assert.matches(("loading config from '%s' failed: line 3: %s"):format(path, text), message, 1, true)
     end
     write("proxy-backend-addresses = db, db:3306")
     assert.equal("backend db:3306 is already known!", select(2, parse()))

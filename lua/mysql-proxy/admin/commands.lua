@@ -17,7 +17,10 @@ local MOST_PREPARED = 100
 local TYPE_STRING = 254
 
 local function ok_packet(result)
-  return proto.to_ok_packet { affected_rows = result and result.affected_rows, server_status = STATUS_AUTOCOMMIT }
+  return proto.to_ok_packet {
+    affected_rows = result and result.affected_rows, warnings = result and result.warnings and #result.warnings,
+    server_status = STATUS_AUTOCOMMIT,
+  }
 end
 
 local function refuse(session, errcode, sqlstate, text, ...)

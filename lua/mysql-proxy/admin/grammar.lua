@@ -144,7 +144,7 @@ local kill_statement = statement("kill", word "KILL" * (flag("query", word "QUER
 
 local reload_statement = statement("reload", word "RELOAD" * field("what",
   word "SCRIPT" * Cc "script" + word "DEFAULTS" * word "FILE" ^ -1 * Cc "defaults file"
-  + word "CERTIFICATES" * Cc "certificates" + Cc "script"))
+  + word "CERTIFICATES" * Cc "certificates") ^ -1)
 
 -- What clients send about transactions, of which there are none.
 local transaction = statement("nothing", word "BEGIN" * word "WORK" ^ -1
@@ -153,7 +153,7 @@ local transaction = statement("nothing", word "BEGIN" * word "WORK" ^ -1
 
 local any_statement = select_statement + show_statement + describe_statement + set_statement + update_statement
   + insert_statement + delete_statement + truncate_statement + kill_statement + reload_statement + transaction
-  + statement("shutdown", word "SHUTDOWN")
+  + statement("shutdown", word "SHUTDOWN") + statement("restart", word "RESTART")
   + statement("help", word "HELP" * (lexer.any_name + lexer.string) ^ -1 / 0)
   + statement("use", word "USE" * field("schema", lexer.any_name))
 

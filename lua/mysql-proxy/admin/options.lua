@@ -136,6 +136,12 @@ function M.all(proxy)
   return all
 end
 
+--- Whether an option can be changed while the proxy runs.
+---@param name string with underscores
+function M.is_changeable(name)
+  return changeable[name] ~= nil or name == "proxy_skip_profiling"
+end
+
 --- Whether there is an option of this name.
 function M.has(proxy, name)
   return changeable[name] ~= nil or M.all(proxy)[name] ~= nil
@@ -149,6 +155,31 @@ function M.write(proxy, name, value)
   changeable[name].set(proxy, value)
 end
 
+-- Of all processes.
+local function write_all(proxy, session, name, value)
+  local option = changeable[name]
+  local before = option.get(proxy)
+  proxy.processes:order(session, "set_option", name, value)
+  proxy.log:critical(("admin interface: %s has set %s from '%s' to '%s'"):format(session:who(), name,
+    tostring(shown(before)), tostring(shown(option.get(proxy)))))
+end
+
+--- All that can be changed become what they would be after a start with these settings.
+---@param proxy Proxy
+---@param session table who does it
+---@param settings table of mysql-proxy.options; its script has been looked at
+function M.take(proxy, session, settings)
+  for name, option in pairs(changeable) do
+    local value = settings[name]
+    if name == "proxy_profiling" then
+      value = not settings.proxy_skip_profiling
+    end
+    if value ~= option.get(proxy) then
+      write_all(proxy, session, name, value)
+    end
+  end
+end
+
 --- Changes an option, or raises an error.
 ---@param proxy Proxy
 ---@param session table who does it
@@ -159,10 +190,7 @@ function M.set(proxy, session, name, value)
   if not option then
     errors.raise(1238, "HY000", "Variable '%s' is a read only variable", name)
   end
-  local before = option.get(proxy)
-  proxy.processes:order(session, "set_option", name, option.read(name, value))
-  proxy.log:critical(("admin interface: %s has set %s from '%s' to '%s'"):format(session:who(), name,
-    tostring(shown(before)), tostring(shown(option.get(proxy)))))
+  return write_all(proxy, session, name, option.read(name, value))
 end
 
 return M

@@ -35,7 +35,7 @@ function Scope:column(name, table)
   if self.aliases and not table then
     local item = self.aliases[name:lower()]
     if item then
-      return item
+      return self:value_of(item)
     end
   end
   local index = source and (not table or same(table, self.alias)) and column_index(source, name)
@@ -45,6 +45,14 @@ function Scope:column(name, table)
   return function(row)
     return row[index]
   end
+end
+
+-- What another clause gets of an item. The groups are not there yet when it is said what they are.
+function Scope:value_of(item)
+  if item.is_aggregate and not self.aggregates then
+    errors.raise(1056, "42000", "Can't group on '%s'", item.name)
+  end
+  return item.value
 end
 
 function Scope:aggregate(node)
@@ -102,9 +110,11 @@ local function compile_items(statement, scope)
       end
       star_items(scope.source, list)
     else
+      local aggregates_before = #scope.aggregates
       list[#list + 1] = {
         name = heading(item, statement.text), type = column_type(item, scope.source), node = item.expression,
         value = expressions.compile(item.expression, scope), alias = item.alias,
+        is_aggregate = #scope.aggregates > aggregates_before,
       }
     end
     if #list > MOST_COLUMNS then
@@ -121,7 +131,7 @@ local function compile_place(node, items, scope)
   elseif not items[node[2]] then
     errors.raise(1054, "42S22", "Unknown column '%s' in '%s'", values.text(node[2]), scope.clause)
   end
-  return items[node[2]].value
+  return scope:value_of(items[node[2]])
 end
 
 -- The steps --------------------------------------------------------------------------------------------------------
@@ -270,7 +280,7 @@ function M.run(statement, source, context)
   local aliases = {}
   for _, item in ipairs(items) do
     if item.alias then
-      aliases[item.alias:lower()] = item.value
+      aliases[item.alias:lower()] = item
     end
   end
   local condition = statement.where and expressions.compile(statement.where, base:within("where clause"))

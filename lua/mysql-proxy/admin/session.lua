@@ -34,7 +34,7 @@ function M.new(admin, client)
   local self = setmetatable({
     admin = admin, client = client, client_name = name, id = ids.next(), state = "login",
     host = name == "" and "localhost" or name:match("^%[?(.-)%]?:%d+$") or name, statements = {},
-    count = 0, port = PORT,
+    count = 0, port = PORT, warnings = {},
   }, Session)
   admin.sessions[self] = true
   client:owner(self)

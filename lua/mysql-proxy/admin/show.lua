@@ -114,8 +114,8 @@ function makers.processlist(_, session)
   }, rows
 end
 
-function makers.warnings()
-  return { { "Level", "STRING" }, { "Code", "LONG" }, { "Message", "STRING" } }, {}
+function makers.warnings(_, session)
+  return { { "Level", "STRING" }, { "Code", "LONG" }, { "Message", "STRING" } }, session.warnings
 end
 
 function makers.grants(_, session)

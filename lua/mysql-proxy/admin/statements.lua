@@ -4,7 +4,7 @@ local changes = require "mysql-proxy.admin.changes"
 local errors = require "mysql-proxy.admin.errors"
 local expressions = require "mysql-proxy.admin.expressions"
 local kill = require "mysql-proxy.admin.kill"
-local script = require "mysql-proxy.script"
+local reload = require "mysql-proxy.admin.reload"
 local select_ = require "mysql-proxy.admin.select"
 local show = require "mysql-proxy.admin.show"
 local statistics = require "mysql-proxy.admin.statistics"
@@ -35,17 +35,17 @@ local function log(session, text)
   session.admin.proxy.log:critical(("admin interface: %s has %s"):format(session:who(), text))
 end
 
-function kinds.reload(session, statement)
+kinds.reload = reload.run
+
+function kinds.restart(session)
   local proxy = session.admin.proxy
-  if statement.what ~= "script" then
-    errors.raise(1235, "42000", "RELOAD %s is not possible yet: restart mysql-proxy", statement.what:upper())
-  elseif not proxy.lua_script then
-    errors.raise(1105, "HY000", "There is no script to reload: none was given with --proxy-lua-script")
+  if not proxy.request_restart then
+    errors.raise(1235, "42000", "RESTART is only possible in the program mysql-proxy")
   end
-  log(session, "reloaded " .. proxy.lua_script)
-  local ok, message = script.check(proxy.lua_script, proxy.log)
+  log(session, "restarted the program")
+  local ok, message = session:wait(proxy.request_restart)
   if not ok then
-    errors.raise(1105, "HY000", "%s", message)
+    errors.raise(1105, "HY000", "The restart failed, the proxy goes on as before: %s", message)
   end
   return {}
 end
@@ -106,9 +106,17 @@ end
 ---@param session table
 ---@param statement table
 ---@param parameters table<integer, any> by their place in the text
----@return { fields: table[]|nil, rows: table[]|nil, affected_rows: integer|nil }
+---@return { fields: table[]|nil, rows: table[]|nil, affected_rows: integer|nil, warnings: table[]|nil } warnings: rows
+---  of SHOW WARNINGS
 function M.run(session, statement, parameters)
-  return kinds[statement.kind](session, statement, context_of(session, parameters))
+  if statement.what ~= "warnings" then
+    session.warnings = {}
+  end
+  local result = kinds[statement.kind](session, statement, context_of(session, parameters))
+  if result.warnings then
+    session.warnings = result.warnings
+  end
+  return result
 end
 
 --- What COM_STATISTICS answers.

@@ -15,7 +15,8 @@ local COMMANDS = {
   { "TRUNCATE TABLE query_digests", "counts from 0 again; also commands, command_latency, hooks, errors" },
   { "KILL id", "ends a session" },
   { "KILL QUERY id", "stops what it is doing" },
-  { "RELOAD [SCRIPT]", "compiles the script anew, and says what is wrong with it" },
+  { "RELOAD [SCRIPT | DEFAULTS FILE]", "reads them anew; SHOW WARNINGS: which options need a RESTART" },
+  { "RESTART", "as SIGUSR2: the program anew, and no client is lost" },
   { "SHUTDOWN", "as SIGTERM" },
 }
 
