@@ -67,23 +67,22 @@ local function record_of(each)
   }
 end
 
-local function by_id(a, b)
-  return a.id < b.id
-end
-
 M.sessions = {
   fields = {
     "id", "client", "user", "db", "backend", "state", "command", "time", "commands", "bytes_from_client",
     "bytes_from_server", "in_transaction", "port", "state_number",
   },
-  before = by_id,
+  before = function(a, b)
+    return a.id < b.id
+  end,
   list = function(proxy, task)
-    local open, list = {}, {}
+    local ids, open, list = {}, {}, {}
     for each in pairs(proxy.sessions) do
-      open[#open + 1] = each
+      ids[#ids + 1], open[each.id] = each.id, each
     end
-    table.sort(open, by_id)
-    for index, each in ipairs(open) do
+    table.sort(ids)
+    for index, id in ipairs(ids) do
+      local each = open[id]
       if index % PAUSE_RECORDS == 0 then
         task:pause()
       end
