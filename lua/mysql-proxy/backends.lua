@@ -30,6 +30,7 @@ local Backend = {}
 Backend.__index = Backend
 
 ---@class Backends
+---@field on_state fun(backend: Backend)|nil other processes have the servers' state: it is told what a script says
 local Backends = {}
 Backends.__index = Backends
 
@@ -216,6 +217,10 @@ end
 
 --- A script's own opinion.
 function Backend:set_state(state)
+  if self.list.on_state then
+    self.state = state
+    return self.list.on_state(self)
+  end
   if state == M.DOWN and self.state ~= M.DOWN then
     self.times_down = self.times_down + 1
   end

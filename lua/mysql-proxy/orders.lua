@@ -59,6 +59,15 @@ function M.order_backend(proxy, index, state)
   end
 end
 
+--- A script's own opinion of a server, which the next connection may change.
+---@param state integer UNKNOWN, UP or DOWN
+function M.set_backend_state(proxy, index, state)
+  local backend = proxy.backends[index]
+  if backend and not backend.gone then
+    backend:set_state(state)
+  end
+end
+
 ---@param type integer READ_WRITE or READ_ONLY
 function M.set_backend_type(proxy, index, type)
   proxy.backends[index].type = type
@@ -80,9 +89,18 @@ end
 --- The servers as they are elsewhere, before the first session.
 ---@param ... any index, address, type and order of each in turn
 function M.restore_backends(proxy, ...)
+  local values, count = { ... }, select("#", ...)
+  local same = #proxy.backends * 4 == count
+  for place = 1, count, 4 do
+    local known = proxy.backends[values[place]]
+    same = same and known and known.address == values[place + 1] and known.type == values[place + 2]
+      and known.order == values[place + 3]
+  end
+  if same then
+    return
+  end
   proxy.backends = backends.new(proxy.log)
-  local values = { ... }
-  for place = 1, select("#", ...), 4 do
+  for place = 1, count, 4 do
     local index, address, type, order = unpack(values, place, place + 3)
     assert(proxy.backends:add(address, type, index)).order = order
   end

@@ -152,6 +152,23 @@ describe("the admin interface of several workers #long", function()
     end
   end
 
+  -- A client of the admin interface that this script answers; each worker has a client.
+  local function client_of_a_proxy_with(script)
+    start("--admin-lua-script=" .. script, "--admin-username=root", "--admin-password=secret")
+    one_of_each()
+    return function(sql)
+      local program, args = server:client()
+      for _, argument in ipairs {
+        "--host=127.0.0.1", "--port=" .. proxy.admin_port, "--user=root", "--password=secret", "-BN", "-e", sql,
+      } do
+        args[#args + 1] = argument
+      end
+      local code, out, errors = process.run(program, args)
+      assert.equal(0, code, errors)
+      return out
+    end
+  end
+
   setup(function()
     server = servers.all()[1]
     here = "127.0.0.1:" .. server.port
@@ -382,6 +399,27 @@ describe("the admin interface of several workers #long", function()
     end)
   end)
 
+  it("and its script see all of them", function()
+    local script = process.path("admin.lua")
+    process.write_file(script, [[
+      function read_query(packet)
+        local backend = proxy.global.backends[1]
+        if packet:sub(2) == "down" then
+          backend.state = proxy.BACKEND_STATE_DOWN
+        end
+        proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = {
+          fields = { { name = "state" }, { name = "clients" } },
+          rows = { { tostring(backend.state), tostring(backend.connected_clients) } },
+        } }
+        return proxy.PROXY_SEND_RESULT
+      end]])
+    local client = client_of_a_proxy_with(script)
+    assert.equal("1\t3\n", client("SELECT 1"))
+    assert.equal("2\t3\n", client("down"))
+    assert.equal("2\t3\n", client("SELECT 1")) -- as the workers have it
+    stop()
+  end)
+
   describe("when a worker", function()
     before_each(function()
       start("--log-format=json")
@@ -438,6 +476,36 @@ describe("the admin interface of several workers #long", function()
         assert.is_true(metric(after, sample) >= metric(before, sample) + 3, sample)
       end
       assert.is_string(proxy:wait_for_log('"level":"debug","worker":%d,"session":%d+,'))
+    end)
+
+    it("and all others have successors, goes on", function()
+      stop()
+      local pid_file = process.path("proxy.pid")
+      start("--pid-file=" .. pid_file)
+      local client = client_of(1)
+      change("RESTART")
+      local successor = process.wait_until(function()
+        local pid = tonumber(process.read_file(pid_file))
+        return pid ~= proxy.pid and select(2, proxy:log():gsub("mysql%-proxy %S+ started", "")) == 2 and pid
+      end, 20)
+      process.adopt(assert(successor, proxy:log()))
+      local others = process.children(successor)
+      for _, pid in ipairs(others) do
+        process.adopt(pid)
+      end
+      assert.is_true(works(client))
+      assert.equal("1", rows("SELECT COUNT(*) FROM sessions WHERE port = 'proxy'")) -- as the old one still knows
+      local new = raw.connect(proxy.admin_port):login("nopass")
+      assert.equal("0", text_of(new:ask("SELECT COUNT(*) FROM sessions WHERE port = 'proxy'")))
+      new:close()
+      assert.matches("^HTTP/1.1 200", metrics("/healthz"))
+      client:close()
+      assert.equal(0, proxy.process:wait())
+      assert.truthy(admin:wait_for_end())
+      assert.is_true(process.dismiss(successor))
+      for _, pid in ipairs(others) do
+        process.dismiss(pid)
+      end
     end)
 
     it("stands still, answers without it, and with it when it goes on", function()

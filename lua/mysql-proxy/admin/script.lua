@@ -44,17 +44,25 @@ local function answered(session, payload, result, failed)
   })
 end
 
---- Has the script answer a command.
-function AdminScript.take(_, session, payload)
-  session.view.response = {}
-  session.work = "hook"
-  session.client:hold_packets()
+local function ask(session, payload)
   local at_once, result = hooks.call(session, "read_query", payload, function(_, later, failed)
     return answered(session, payload, later, failed)
   end)
   if at_once then
     return answered(session, payload, result)
   end
+end
+
+--- Has the script answer a command.
+function AdminScript.take(self, session, payload)
+  session.view.response = {}
+  session.work = "hook"
+  session.client:hold_packets()
+  return self.proxy.processes:look_at_backends(function()
+    if not session.closed then
+      return ask(session, payload)
+    end
+  end)
 end
 
 --- The client has gone.

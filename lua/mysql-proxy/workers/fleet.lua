@@ -10,6 +10,7 @@ local collection = require "mysql-proxy.workers.collection"
 local errors = require "mysql-proxy.admin.errors"
 local ids = require "mysql-proxy.session_ids"
 local orders = require "mysql-proxy.orders"
+local tasks = require "mysql-proxy.task"
 local uv = require "luv"
 
 local M = {}
@@ -41,6 +42,9 @@ function M.new(proxy, workers)
     collections = {}, past = {},
   }, Fleet)
   ids.share(workers + 1, 0)
+  function proxy.backends.on_state(backend)
+    self:tell_all(self.members, "set_backend_state", backend.index, backend.state)
+  end
   proxy.processes = self
   return self
 end
@@ -51,19 +55,24 @@ local function send(member, ...)
   return member.channel:send({ ... }, select("#", ...))
 end
 
--- What it does not know from its command line.
-function Fleet:bring_up_to_date(member)
-  if self.backends_changed then
-    local values, count = { "order", 0, "restore_backends" }, 3
-    for _, backend in ipairs(self.proxy.backends:present()) do
-      if not backend.deleted then
-        values[count + 1], values[count + 2] = backend.index, backend.address
-        values[count + 3], values[count + 4] = backend.type, backend.order
-        count = count + 4
-      end
-    end
-    member.channel:send(values, count)
+-- Without waiting for an answer.
+function Fleet.tell_all(_, members, name, ...)
+  for _, member in pairs(members) do
+    send(member, "order", 0, name, ...)
   end
+end
+
+-- What it does not know from its command line, or from a defaults file that may have changed.
+function Fleet:bring_up_to_date(member)
+  local values, count = { "order", 0, "restore_backends" }, 3
+  for _, backend in ipairs(self.proxy.backends:present()) do
+    if not backend.deleted then
+      values[count + 1], values[count + 2] = backend.index, backend.address
+      values[count + 3], values[count + 4] = backend.type, backend.order
+      count = count + 4
+    end
+  end
+  member.channel:send(values, count)
   for name, changed in pairs(self.options) do
     send(member, "order", 0, "set_option", name, changed.value)
   end
@@ -234,6 +243,22 @@ function Fleet:count_clients(records)
   end
 end
 
+function Fleet:look_at_backends(done)
+  return tasks.new(self.log, function(task)
+    for _, record in ipairs(self:records(task, "backends")) do
+      local backend = self.proxy.backends[record.index]
+      if backend and backend.address == record.address then
+        backend.state, backend.uuid, backend.connected_clients = record.state, record.uuid, record.connected_clients
+      end
+    end
+  end, function(failure)
+    if failure then
+      self.log:critical(("looking at the backends failed: %s"):format(tostring(failure)))
+    end
+    return done()
+  end):start()
+end
+
 function Fleet:records(task, name)
   local records = collection.records(self, task, name)
   if name == "backends" and records.complete then
@@ -249,7 +274,7 @@ function Fleet:each(task, name, take)
   end
 end
 
--- What has been changed, for workers that start later.
+-- What has been changed, for workers that start later; the servers are in the supervisor's list.
 local KEPT = {
   forget = function(self, report)
     self.past[report] = nil
@@ -261,26 +286,22 @@ local KEPT = {
     self.options[name] = { value = value }
   end,
 }
-local function keep_backends(self)
-  self.backends_changed = true
-end
-for _, name in ipairs { "order_backend", "set_backend_type", "add_backend", "remove_backend" } do
-  KEPT[name] = keep_backends
-end
-
 function Fleet:order(task, name, ...)
   local results = { orders[name](self.proxy, ...) } -- first here: if that is an error, it has been none there
   local count = #results
   if results[1] == nil and results[2] ~= nil then
     return nil, results[2]
   end
-  KEPT[name](self, ...)
-  local arguments, more = { ... }, select("#", ...)
+  if KEPT[name] then
+    KEPT[name](self, ...)
+  end
+  local arguments, more, others = { ... }, select("#", ...), {}
   for _, member in pairs(self.members) do
     if not member.ready or member.silent then
-      send(member, "order", 0, name, ...) -- it will
+      others[#others + 1] = member
     end
   end
+  self:tell_all(others, name, ...) -- they will
   task:wait(function(resume)
     return self:ask(self:present(), resume, nil, "order", name, unpack(arguments, 1, more))
   end)
