@@ -30,7 +30,11 @@ Workers.__index = Workers
 ---@return mysql_proxy.workers?
 ---@return string? message
 function workers.new(settings)
-  local proxy, message = mysql_proxy.new(setmetatable({ idle_ports = true }, { __index = settings }))
+  local options = { idle_ports = true }
+  for name, value in pairs(settings) do -- a copy, as operators look at all of them
+    options[name] = value
+  end
+  local proxy, message = mysql_proxy.new(options)
   if not proxy then
     return nil, message
   end
@@ -216,7 +220,7 @@ end
 --- Workers that are ending end at once; shutdown()'s callback is still to come.
 function Workers:close()
   self.proxy:close()
-  self:stop("sigterm")
+  self:stop("sigint") -- another signal: two of the same may arrive as one
 end
 
 --- Stops listening: another supervisor goes on at the same sockets. Each worker ends when its last client has left.

@@ -118,6 +118,7 @@ end
 -- Passwords are nobody's business, and some keys are only for the program.
 local function is_secret(name)
   return name:find("password", 1, true) or name:find("_given$") or name == "proxy_lua_script_name"
+    or name == "idle_ports"
 end
 
 --- All options by name, as they are now. nil is left out.
