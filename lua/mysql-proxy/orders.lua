@@ -44,13 +44,22 @@ function M.find_statement(proxy, id)
   return tostring(session), server.backend.address, server.challenge.thread_id, not ip and path or nil, ip, port
 end
 
+-- Orders name a server by both, as it may have left meanwhile, and another may have its index.
+local function backend_at(proxy, index, address)
+  local backend = proxy.backends[index]
+  return backend and not backend.gone and backend.address == address and backend or nil
+end
+
 --- What an operator wants of a server: down is draining, and the sessions end at once.
 ---@param index integer
+---@param address string
 ---@param state "up"|"down"|"draining"
-function M.order_backend(proxy, index, state)
-  local backend = proxy.backends[index]
-  backend:obey(state)
-  if state == "down" then
+function M.order_backend(proxy, index, address, state)
+  local backend = backend_at(proxy, index, address)
+  if backend then
+    backend:obey(state)
+  end
+  if backend and state == "down" then
     for each in pairs(proxy.sessions) do
       if each.backend == backend then
         each:close("an operator has taken its server down")
@@ -61,16 +70,19 @@ end
 
 --- A script's own opinion of a server, which the next connection may change.
 ---@param state integer UNKNOWN, UP or DOWN
-function M.set_backend_state(proxy, index, state)
-  local backend = proxy.backends[index]
-  if backend and not backend.gone then
+function M.set_backend_state(proxy, index, address, state)
+  local backend = backend_at(proxy, index, address)
+  if backend then
     backend:set_state(state)
   end
 end
 
 ---@param type integer READ_WRITE or READ_ONLY
-function M.set_backend_type(proxy, index, type)
-  proxy.backends[index].type = type
+function M.set_backend_type(proxy, index, address, type)
+  local backend = backend_at(proxy, index, address)
+  if backend then
+    backend.type = type
+  end
 end
 
 --- A new server.
@@ -82,8 +94,11 @@ function M.add_backend(proxy, index, address, type)
 end
 
 --- Takes a server out, when its last session has ended.
-function M.remove_backend(proxy, index)
-  proxy.backends:remove(proxy.backends[index])
+function M.remove_backend(proxy, index, address)
+  local backend = backend_at(proxy, index, address)
+  if backend then
+    proxy.backends:remove(backend)
+  end
 end
 
 --- The servers as they are elsewhere, before the first session.

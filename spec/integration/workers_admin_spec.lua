@@ -255,6 +255,27 @@ describe("the admin interface of several workers #long", function()
       assert.equal("3", rows("SELECT COUNT(DISTINCT session) FROM errors WHERE user = 'nobody_of_this_name'"))
     end)
 
+    it("answers many at once, of whom some leave before", function()
+      for _, client in ipairs(one_of_each()) do
+        assert.is_true(works(client))
+      end
+      local text, many = "SELECT text, count FROM query_digests ORDER BY 1, 2", {}
+      local expected = rows(text)
+      for index = 1, 30 do
+        many[index] = raw.connect(proxy.admin_port):login("nopass")
+      end
+      for _, each in ipairs(many) do
+        each:send("\3" .. text)
+      end
+      for index, each in ipairs(many) do
+        if index % 3 ~= 0 then
+          assert.equal(expected, text_of(each:answer(each:packet())))
+        end
+        each:close()
+      end
+      wait_for("1", "SELECT COUNT(*) FROM sessions WHERE port = 'admin'")
+    end)
+
     it("forgets what is counted everywhere", function()
       for _, client in ipairs(one_of_each()) do
         assert.is_true(works(client))

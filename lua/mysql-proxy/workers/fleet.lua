@@ -43,7 +43,7 @@ function M.new(proxy, workers)
   }, Fleet)
   ids.share(workers + 1, 0)
   function proxy.backends.on_state(backend)
-    self:tell_all(self.members, "set_backend_state", backend.index, backend.state)
+    self:tell_all(self.members, "set_backend_state", backend.index, backend.address, backend.state)
   end
   proxy.processes = self
   return self

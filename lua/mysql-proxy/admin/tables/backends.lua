@@ -42,11 +42,11 @@ end
 
 local function write_state(admin, session, row, state)
   log(admin, session, "set the state of backend %s to %s", row.address, state)
-  admin.proxy.processes:order(session, "order_backend", row.index, state)
+  admin.proxy.processes:order(session, "order_backend", row.index, row.address, state)
 end
 
 local function write_type(admin, session, row, type)
-  admin.proxy.processes:order(session, "set_backend_type", row.index, type)
+  admin.proxy.processes:order(session, "set_backend_type", row.index, row.address, type)
   log(admin, session, "set the type of backend %s to %s", row.address, TYPES[type])
 end
 
@@ -80,14 +80,14 @@ local function insert(admin, session, values)
   end
   log(admin, session, "added the backend %s", values.address)
   return function()
-    processes:order(session, "remove_backend", index)
+    processes:order(session, "remove_backend", index, values.address)
     log(admin, session, "taken back the backend %s", values.address)
   end
 end
 
 local function delete(admin, session, row)
   log(admin, session, "deleted the backend %s", row.address)
-  admin.proxy.processes:order(session, "remove_backend", row.index)
+  admin.proxy.processes:order(session, "remove_backend", row.index, row.address)
 end
 
 return {
