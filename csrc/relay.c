@@ -53,6 +53,14 @@ static struct pending pending_pop(struct relay *r) {
   return done;
 }
 
+void relay_pending_drop(struct relay *r) {
+  for (uint32_t i = 0; i < r->pending_count; i++) free(relay_pending_at(r, i)->text);
+  if (r->pending != r->pending_inline) free(r->pending);
+  r->pending = r->pending_inline;
+  r->pending_capacity = PENDING_INLINE;
+  r->pending_first = r->pending_count = 0;
+}
+
 static bool pending_is(struct relay *r, uint8_t state) { return r->pending_count && r->answer.state == state; }
 
 /* --- the end ----------------------------------------------------------------------------------------------- */
@@ -68,9 +76,7 @@ void relay_forget(struct relay *r, struct stream *s) {
   if (other) return;
   input_free(&r->held);
   input_free(&r->collected);
-  if (r->pending != r->pending_inline) free(r->pending);
-  r->pending = r->pending_inline;
-  r->pending_count = 0;
+  relay_pending_drop(r);
   counting_free(r->counting);
   r->counting = NULL;
   luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->reference);
@@ -456,6 +462,7 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
   struct response outcome = r->answer;
   struct pending done = pending_pop(r);
   if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
+  if (done.text) free(done.text);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
   bool one_more = r->second_error && done.command == COM_CHANGE_USER && outcome.error;
   if (one_more && !relay_pending_push(r, COM_CHANGE_USER, TO_NOBODY)) {

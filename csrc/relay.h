@@ -41,6 +41,7 @@ struct pending {
   uint64_t sent_at;     /* ns */
   uint64_t sent;        /* bytes */
   uint64_t statement;   /* key of its digest */
+  struct kept_text *text;
 };
 
 struct relay {
@@ -95,6 +96,7 @@ void relay_timeout(struct relay *r, struct stream *s);
 void relay_forget(struct relay *r, struct stream *s);
 
 /* What its owner asks for. */
+void relay_pending_drop(struct relay *r); /* all */
 bool relay_pending_push(struct relay *r, uint8_t command, enum destination destination);
 void relay_write_server(struct relay *r, const uint8_t *data, size_t length);
 /* Packets for the client: numbered on from its command's last packet. */

@@ -8,7 +8,8 @@
 enum { FIRST_PREPARED = 8, MOST_PREPARED = 1024 };
 enum { LAST_PREPARED_ID = -1 }; /* MariaDB: COM_STMT_EXECUTE */
 
-bool counting_begin(struct relay *r, struct statistics *s, struct tally *backend, struct account *account) {
+bool counting_begin(struct relay *r, struct statistics *s, struct tally *backend, struct account *account,
+                    uint64_t slow) {
   struct counting *c = r->counting;
   if (!c) c = r->counting = calloc(1, sizeof *c);
   if (!c) return false;
@@ -18,6 +19,7 @@ bool counting_begin(struct relay *r, struct statistics *s, struct tally *backend
   c->account = account;
   c->statistics = s;
   c->backend = backend;
+  c->slow = slow;
   c->prepared_capacity = 0; /* another server, other statements */
   free(c->prepared);
   c->prepared = NULL;
@@ -79,12 +81,13 @@ static void enter_schema(struct counting *c, const char *schema, size_t length) 
 }
 
 /* COM_QUERY or COM_STMT_PREPARE; the cursor is behind the command's byte. */
-static uint64_t look_at_statement(struct relay *r, uint8_t command, struct cursor text, bool classic) {
+static uint64_t look_at_statement(struct relay *r, uint8_t command, struct cursor text, bool classic, bool cut) {
   struct counting *c = r->counting;
   char schema[NAME_LIMIT + 1];
   if (command == COM_QUERY && !classic && r->capabilities & CLIENT_QUERY_ATTRIBUTES) query_skip_attributes(&text);
   if (text.failed) return OTHER_STATEMENT;
   uint64_t key = statistics_statement(c->statistics, c->account, (const char *)text.at, cursor_left(&text), schema);
+  if (command == COM_QUERY && c->slow != NEVER_SLOW) c->kept = slow_keep(text.at, cursor_left(&text), cut);
   if (command == COM_QUERY && schema[0]) enter_schema(c, schema, strlen(schema));
   return key;
 }
@@ -101,13 +104,13 @@ static void look_at_user(struct counting *c, struct cursor text) {
 }
 
 /* What is known of a command when it is sent: its statement. */
-static uint64_t look_at_command(struct relay *r, const uint8_t *payload, size_t length, bool classic) {
+static uint64_t look_at_command(struct relay *r, const uint8_t *payload, size_t length, bool classic, bool cut) {
   struct counting *c = r->counting;
   struct cursor text = cursor_over(payload, length);
   uint8_t command = (uint8_t)cursor_uint(&text, 1);
   switch (command) {
-  case COM_QUERY: return look_at_statement(r, command, text, classic);
-  case COM_STMT_PREPARE: return c->last_prepared = look_at_statement(r, command, text, classic);
+  case COM_QUERY: return look_at_statement(r, command, text, classic, cut);
+  case COM_STMT_PREPARE: return c->last_prepared = look_at_statement(r, command, text, classic, cut);
   case COM_STMT_EXECUTE:
   case COM_STMT_BULK_EXECUTE: return statement_of(c, (uint32_t)cursor_uint(&text, 4));
   case COM_STMT_CLOSE: forget(c, (uint32_t)cursor_uint(&text, 4)); break;
@@ -121,7 +124,7 @@ static uint64_t look_at_command(struct relay *r, const uint8_t *payload, size_t 
 void counting_send(struct relay *r, const uint8_t *payload, size_t length, bool classic, uint64_t bytes) {
   struct counting *c = r->counting;
   if (!length) return;
-  uint64_t statement = look_at_command(r, payload, length, classic);
+  uint64_t statement = look_at_command(r, payload, length, classic, bytes > length + PACKET_HEADER_SIZE);
   if (!response_expected(payload[0])) {
     struct counted one = {.command = payload[0], .from_client = bytes};
     statistics_count(c->statistics, c->backend, &one, 0);
@@ -130,6 +133,15 @@ void counting_send(struct relay *r, const uint8_t *payload, size_t length, bool 
     p->statement = statement;
     p->sent += bytes;
     p->changes_account = c->next_account != NULL;
+    if (c->kept) {
+      free(p->text);
+      p->text = c->kept;
+      c->kept = NULL;
+    }
+  }
+  if (c->kept) { /* it has been answered before its end */
+    free(c->kept);
+    c->kept = NULL;
   }
 }
 
@@ -141,7 +153,9 @@ void counting_pass(struct relay *r, const uint8_t *data, size_t length, size_t h
   if (c->open && complete && !c->text.length) {
     counting_send(r, payload, left, false, c->sent);
   } else if (c->open) {
-    size_t room = STATEMENT_LIMIT - c->text.length;
+    size_t limit = STATEMENT_LIMIT;
+    if (c->slow != NEVER_SLOW) limit += KEPT_TEXT_LIMIT; /* more than these, as query attributes may be before them */
+    size_t room = limit > c->text.length ? limit - c->text.length : 0;
     if (left && room) input_append(&c->text, payload, left < room ? left : room); /* or it is seen in part */
     if (complete) counting_send(r, c->text.data, c->text.length, false, c->sent);
   } else if (r->pending_count) { /* a file, or a step of an authentication */
@@ -154,7 +168,7 @@ void counting_pass(struct relay *r, const uint8_t *data, size_t length, size_t h
   }
 }
 
-static void count(struct relay *r, const struct pending *p, const struct counted *how) {
+static void count(struct relay *r, const struct pending *p, const struct counted *how, const struct response *outcome) {
   struct counting *c = r->counting;
   uint64_t now = uv_hrtime();
   struct counted one = *how;
@@ -163,12 +177,13 @@ static void count(struct relay *r, const struct pending *p, const struct counted
   one.from_client = p->sent;
   if (one.answered) one.time = (now - p->sent_at) / 1000;
   statistics_count(c->statistics, c->backend, &one, now);
+  if (now - p->sent_at >= c->slow) slow_tell(r, p, outcome, now - p->sent_at);
 }
 
 void counting_answer(struct relay *r, const struct pending *done, const struct response *outcome) {
   struct counting *c = r->counting;
   struct counted how = {.answered = true, .failed = outcome->failed, .rows = outcome->rows, .from_server = c->answered};
-  count(r, done, &how);
+  count(r, done, &how, outcome);
   c->answered = 0;
   if (done->command == COM_STMT_PREPARE && !outcome->failed) remember(c, outcome->statement_id, done->statement);
   if (!done->changes_account || !c->next_account) return;
@@ -180,7 +195,7 @@ void counting_answer(struct relay *r, const struct pending *done, const struct r
 void counting_lose(struct relay *r, bool failed) {
   struct counted how = {.answered = false, .failed = failed, .from_server = r->counting->answered};
   for (uint32_t i = 0; i < r->pending_count; i++) {
-    count(r, relay_pending_at(r, i), &how);
+    count(r, relay_pending_at(r, i), &how, NULL);
     how.from_server = 0;
   }
 }

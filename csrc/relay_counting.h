@@ -27,10 +27,23 @@ struct counting {
   uint64_t sent;          /* bytes of the client's current command */
   uint64_t answered;      /* bytes of the current answer */
   bool open;              /* the client's current packet is a command */
+  uint64_t slow;          /* ns from which on a command is one for the slow log */
+  struct kept_text *kept; /* of the command that is being looked at */
+};
+
+#define NEVER_SLOW UINT64_MAX         /* as a time: no text is kept */
+enum { KEPT_TEXT_LIMIT = 64 * 1024 }; /* of a statement's bytes */
+
+/* The text of a COM_QUERY, until it is known whether it was slow. free() ends it. */
+struct kept_text {
+  uint32_t length;
+  bool cut;
+  char bytes[];
 };
 
 /* Begins to count, or goes on in another account and for another backend. False: no memory. */
-bool counting_begin(struct relay *r, struct statistics *s, struct tally *backend, struct account *account);
+bool counting_begin(struct relay *r, struct statistics *s, struct tally *backend, struct account *account,
+                    uint64_t slow);
 void counting_free(struct counting *c);
 
 /* These must be called only where r->counting is not NULL. */
@@ -43,5 +56,10 @@ void counting_send(struct relay *r, const uint8_t *payload, size_t length, bool 
 void counting_answer(struct relay *r, const struct pending *done, const struct response *outcome);
 /* The session ends: nobody answers what is due. */
 void counting_lose(struct relay *r, bool failed);
+
+/* The slow log (relay_slow.c). NULL: no memory. */
+struct kept_text *slow_keep(const uint8_t *text, size_t length, bool cut);
+/* Tells it of a command. outcome: NULL if there was no answer; time: ns. */
+void slow_tell(struct relay *r, const struct pending *p, const struct response *outcome, uint64_t time);
 
 #endif

@@ -299,23 +299,33 @@ static int close_when_idle(lua_State *L) {
   return 0;
 }
 
-/* relay:count(statistics, backend, user, schema): from here on commands are counted in a mysql.statistics, and for a
- * server (nil: none) and an account. To be called again when it has another server, or the account has changed without
- * a command of the session's. */
+/* relay:count(statistics, backend, user, schema [, seconds, log_slow]): from here on commands are counted in a
+ * mysql.statistics, and for a server (nil: none) and an account; log_slow(command) is called for each that has taken so
+ * many seconds (relay_slow.c says what it gets). To be called again when it has another server, or the account has
+ * changed without a command of the session's. */
 static int count(lua_State *L) {
   struct relay *r = check_relay(L);
   struct statistics *statistics = luaL_checkudata(L, 2, STATISTICS_TYPE);
   struct tally *backend = lua_isnil(L, 3) ? NULL : luaL_checkudata(L, 3, STATISTICS_BACKEND_TYPE);
   size_t user_length, schema_length;
   const char *user = luaL_checklstring(L, 4, &user_length), *schema = luaL_checklstring(L, 5, &schema_length);
+  uint64_t slow = NEVER_SLOW;
+  lua_settop(L, 7);
+  if (!lua_isnil(L, 6)) {
+    lua_Number seconds = luaL_checknumber(L, 6);
+    luaL_argcheck(L, seconds >= 0 && seconds <= INT32_MAX, 6, "a number of seconds expected");
+    luaL_checktype(L, 7, LUA_TFUNCTION);
+    slow = (uint64_t)(seconds * 1e9);
+  }
   if (r->ended) return 0;
-  lua_createtable(L, 2, 0); /* keeps them */
-  for (int i = 1; i <= 2; i++) {
-    lua_pushvalue(L, i + 1);
-    lua_rawseti(L, -2, i);
+  lua_createtable(L, 3, 0); /* keeps them */
+  const int kept[] = {2, 3, 7};
+  for (int i = 0; i < 3; i++) {
+    lua_pushvalue(L, kept[i]);
+    lua_rawseti(L, -2, i + 1);
   }
   struct account *account = account_new(user, user_length, schema, schema_length);
-  if (!account || !counting_begin(r, statistics, backend, account))
+  if (!account || !counting_begin(r, statistics, backend, account, slow))
     return free(account), luaL_error(L, "not enough memory");
   lua_setfenv(L, 1);
   return 0;
@@ -340,8 +350,7 @@ static int collect(lua_State *L) {
   struct relay *r = check_relay(L);
   input_free(&r->held);
   input_free(&r->collected);
-  if (r->pending != r->pending_inline) free(r->pending);
-  r->pending = r->pending_inline;
+  relay_pending_drop(r);
   counting_free(r->counting);
   r->counting = NULL;
   return 0;

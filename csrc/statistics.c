@@ -180,6 +180,11 @@ uint64_t statistics_digest(struct statistics *s, const struct account *account, 
   return key;
 }
 
+const struct digest *statistics_find(const struct statistics *s, uint64_t key) {
+  uint32_t slot = *slot_of(s, key);
+  return slot ? s->digests[slot - 1] : NULL;
+}
+
 /* --- counting --------------------------------------------------------------------------------------------------------
  */
 

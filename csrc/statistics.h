@@ -111,6 +111,9 @@ uint64_t statistics_digest(struct statistics *s, const struct account *account, 
 /* What has been counted of the statement with this key. */
 struct statement_tally *statistics_seen(struct statistics *s, uint64_t key);
 
+/* The digest of a key; NULL if there is none (any more). */
+const struct digest *statistics_find(const struct statistics *s, uint64_t key);
+
 /* backend may be NULL; now: monotonic, ns. */
 void statistics_count(struct statistics *s, struct tally *backend, const struct counted *c, uint64_t now);
 

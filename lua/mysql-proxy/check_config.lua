@@ -9,7 +9,7 @@ local mysql_proxy = require("mysql-proxy")
 local process = require("mysql-proxy.process")
 
 local SCRIPTS = { "proxy_lua_script", "admin_lua_script" }
-local WRITTEN = { "log_file", "pid_file" }
+local WRITTEN = { "log_file", "pid_file", "slow_query_log" }
 local LISTENING = { "proxy_address", "proxy_read_only_address", "admin_address" }
 local BACKENDS = { "proxy_backend_addresses", "proxy_read_only_backend_addresses" }
 

@@ -20,6 +20,7 @@ local metrics = require "mysql-proxy.metrics"
 local recent_errors = require "mysql-proxy.recent_errors"
 local read_only_port = require "mysql-proxy.read_only_port"
 local session = require "mysql-proxy.session"
+local slow_log = require "mysql-proxy.slow_log"
 local statistics = require "mysql-proxy.statistics"
 
 local BACKLOG = 1024
@@ -43,6 +44,8 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field proxy_fix_bug_25371? boolean a client's COM_CHANGE_USER goes to servers of 5.1.14 to 5.1.17 too
 ---@field proxy_pool_no_change_user? boolean a client on a pooled connection is not logged in anew
 ---@field proxy_skip_profiling? boolean no statistics of statements
+---@field slow_query_log? string a file for statements that take long; not with proxy_skip_profiling
+---@field slow_query_time? number how many seconds that is; default 10
 ---@field statistics_digests? integer statements that statistics are kept of; default 10000
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
@@ -66,6 +69,7 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field session_count integer
 ---@field profiling boolean whether new sessions are counted in
 ---@field statistics Statistics
+---@field slow_log SlowLog|nil
 ---@field processes Processes all that it consists of
 ---@field worker integer|nil its number, if it is one of several (--workers)
 ---@field request_shutdown fun()? what SHUTDOWN does, in a program that ends otherwise than with shutdown()
@@ -235,10 +239,30 @@ function Proxy:add_ports(texts, template)
   return true
 end
 
---- Opens all ports, or none.
+-- -> true | nil, message
+function Proxy:open_slow_log()
+  local options = self.options
+  if not options.slow_query_log then
+    return true
+  end
+  local message
+  self.slow_log, message = slow_log.new(options.slow_query_log, default(options.slow_query_time, 10), self.log)
+  if not self.slow_log then
+    return nil, message
+  elseif self.idle_ports then
+    self.slow_log:close() -- it is there, as whoever may make it wants it; others write it
+  end
+  return true
+end
+
+--- Opens all ports, or none, and the slow log.
 ---@param callback fun(ok: true|nil, message: string|nil)
 function Proxy:listen(callback)
   local index = 0
+  local opened, problem = self:open_slow_log()
+  if not opened then
+    return callback(nil, problem)
+  end
   local function next_port()
     index = index + 1
     local port = self.ports[index]
@@ -459,6 +483,9 @@ function Proxy:close()
   end
   if self.admin then
     self.admin:close()
+  end
+  if self.slow_log then
+    self.slow_log:close()
   end
 end
 

@@ -157,6 +157,13 @@ function Program:reopen_log()
   if self:supervises() then
     self.proxy:signal("sighup")
   end
+  local slow_log = self.proxy.slow_log
+  if slow_log then
+    local ok, err = slow_log:reopen()
+    if not ok then
+      self.log:critical(err)
+    end
+  end
   if not self.log.path then
     return
   end
@@ -223,6 +230,7 @@ function Program:drop_privileges()
   local files = {}
   files[#files + 1] = self.log.path
   files[#files + 1] = settings.pid_file
+  files[#files + 1] = settings.slow_query_log
   for _, list in ipairs({ settings.proxy_address, settings.proxy_read_only_address, settings.admin_address }) do
     for _, listener in ipairs(list) do
       if type(listener) == "string" and listener:sub(1, 1) == "/" then

@@ -33,6 +33,15 @@ local function check_log(given)
   return true
 end
 
+local function check_slow_log(given)
+  if (given.slow_query_time ~= nil) ~= (given.slow_query_log ~= nil) then
+    return nil, "--slow-query-time and --slow-query-log need each other: which statements, and where to"
+  elseif given.slow_query_time and given.proxy_skip_profiling then
+    return nil, "--slow-query-time needs what --proxy-skip-profiling leaves out"
+  end
+  return true
+end
+
 local function check_plugins(given)
   local built_in, admin = { proxy = true, admin = true }, not given.plugins
   for _, name in ipairs(given.plugins or {}) do
@@ -53,7 +62,7 @@ end
 ---@return true?
 ---@return string? message the first mistake
 return function(given)
-  for _, check in ipairs({ check_basedir, check_log, check_plugins, check_backends }) do
+  for _, check in ipairs({ check_basedir, check_log, check_slow_log, check_plugins, check_backends }) do
     local ok, message = check(given)
     if not ok then
       return nil, message

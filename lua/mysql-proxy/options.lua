@@ -64,6 +64,9 @@ local OPTIONS = {
     choices = { "text", "json" }, help = "text or json" },
   { group = "log", name = "log-use-syslog", kind = "flag", help = "log to syslog" },
   { group = "log", name = "log-backtrace-on-crash", kind = "flag", help = "log where in C a crash was" },
+  { group = "log", name = "slow-query-time", kind = "seconds", value = "SEC", least = 0,
+    help = "log statements that take so long" },
+  { group = "log", name = "slow-query-log", kind = "text", value = "FILE", help = "append these to FILE" },
 
   { group = "proxy", name = "proxy-address", short = "P", kind = "addresses", value = "ADDR", passive = true,
     default = { "127.0.0.1:4040" }, help = "listen here" },

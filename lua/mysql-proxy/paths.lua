@@ -6,7 +6,7 @@ local process = require("mysql-proxy.process")
 local paths = {}
 
 local SCRIPTS = { "proxy_lua_script", "admin_lua_script" }
-local FILES = { "log_file", "pid_file", "plugin_dir", "proxy_lua_config_folder" }
+local FILES = { "log_file", "pid_file", "slow_query_log", "plugin_dir", "proxy_lua_config_folder" }
 
 -- The parent of the program's folder.
 local function default_base()

@@ -337,6 +337,51 @@ describe("mysql.statistics", function()
     assert.same({ 1, 1, 0 }, { digest("SELECT `a`").count, digest("SELECT `a`").errors, digest("SELECT `a`").max })
   end)
 
+  it("tells of commands that took long, answered or not", function()
+    counted, backend = assert(statistics.new(100)), statistics.new_backend()
+    c = conversation.connect()
+    c:join()
+    local told = {}
+    local function tell(slow)
+      told[#told + 1] = slow
+    end
+    c.relay:count(counted, backend, "alice", "shop", 1000, tell)
+    ask("\3SELECT 1", unpack(RESULT))
+    assert.same({}, told)
+    c.relay:count(counted, backend, "alice", "shop", 0, tell)
+    ask("\3SELECT 2", unpack(RESULT))
+    ask("\3SELECT nothing", ERR)
+    ask("\3DELETE", proto.to_ok_packet { server_status = 2, affected_rows = 7 })
+    c:command "\3SELECT 3"
+    c:command "\14"
+    c.server:close()
+    c.client:receives(packets(1, proto.to_err_packet {
+      errcode = 2013, sqlstate = "HY000", errmsg = "Lost connection to MySQL server during query",
+    }))
+    assert.equal(5, #told)
+    local expected = {
+      { statement = "SELECT 2", rows = 2, bytes = RESULT_BYTES },
+      { statement = "SELECT nothing", error = 1064, bytes = #packets(1, ERR) },
+      { statement = "DELETE", affected_rows = 7, bytes = 11 },
+      { statement = "SELECT 3", answered = false },
+      { command = 14, answered = false },
+    }
+    for i, each in ipairs(expected) do
+      local found = told[i]
+      local defaults = { command = 3, rows = 0, affected_rows = 0, error = 0, bytes = 0, answered = true }
+      for key, value in pairs(defaults) do
+        each[key] = each[key] == nil and value or each[key]
+      end
+      each.user, each.schema, each.cut = "alice", "shop", each.statement and false
+      assert.is_true(found.seconds > 0 and found.seconds < 1000)
+      found.seconds = nil
+      assert.same(each, found)
+    end
+    assert.has_error(function()
+      c.relay:count(counted, backend, "alice", "shop", 1)
+    end)
+  end)
+
   it("counts what a script has sent, and not what it has answered itself", function()
     counted = assert(statistics.new(100))
     c = conversation.watch(function(relay, payload)

@@ -197,12 +197,13 @@ describe("mysql-proxy", function()
       local script = write("s.lua", SCRIPT:format(""))
       local file = write("proxy.cnf", "[mysql-proxy]\nproxy-backend-addresses = 127.0.0.1\nproxy-lua-script = s.lua\n")
       local code, out, err = run("--check-config", "--defaults-file=" .. file, "--pid-file=proxy.pid",
-        "--log-file=p.log", "--daemon")
+        "--log-file=p.log", "--daemon", "--slow-query-log=slow.log", "--slow-query-time=0.5")
       assert.equal("", err)
       assert.equal(0, code)
       assert.equal(script .. ": hooks connect_server\nthe configuration is right\n", out)
       assert.equal("", process.read_file(folder .. "/proxy.pid"))
       assert.is_nil(uv.fs_stat(folder .. "/p.log"))
+      assert.is_nil(uv.fs_stat(folder .. "/slow.log"))
     end)
 
     it("names all that is wrong with files, folders, addresses and scripts, with status 1", function()
@@ -210,7 +211,8 @@ describe("mysql-proxy", function()
       write("file", "")
       local code, out, err = run("--check-config", "--log-file=missing/p.log", "--pid-file=.", "-s", "bad.lua",
         "--admin-lua-script=none.lua", "--admin-username=a", "--admin-password=b", "-b", "no-such-host.invalid:1",
-        "-P", "nor-this.invalid:4040," .. folder .. "/missing/socket", "--proxy-lua-config-folder=file")
+        "-P", "nor-this.invalid:4040," .. folder .. "/missing/socket", "--proxy-lua-config-folder=file",
+        "--slow-query-log=missing/slow.log", "--slow-query-time=1")
       assert.equal(1, code)
       assert.equal("", out)
       local lines = {}
@@ -226,11 +228,12 @@ describe("mysql-proxy", function()
         "mysql-proxy: --proxy-backend-addresses: cannot resolve no-such-host.invalid:1: no address found for host name",
         "mysql-proxy: --proxy-lua-config-folder: there is no folder F/file",
         "mysql-proxy: --proxy-lua-script: F/bad.lua:",
+        "mysql-proxy: --slow-query-log: F/missing/slow.log cannot be written: there is no folder F/missing/",
         "mysql-proxy: proxy: cannot resolve nor-this.invalid:4040: no address found for host name 'nor-this.",
       } do
         assert.matches(text, lines[index] or "", 1, true)
       end
-      assert.equal(8, #lines)
+      assert.equal(9, #lines)
     end)
 
     it("names a mistake in the options, an unknown user, and keys that are no options", function()
