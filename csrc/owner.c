@@ -39,12 +39,11 @@ static int call(lua_State *L) {
   event->has_no_method = !lua_isfunction(L, -1);
   if (event->has_no_method) return 0;
   lua_pushvalue(L, OWNER_INDEX);
-  int arguments = event->push(L, event);
-  if (arguments < 0) return 0;
   struct stream_loop *shared = event->stream->shared;
   uint64_t began = shared->calls.timed ? uv_hrtime() : 0;
+  int arguments = event->push(L, event);
+  if (arguments >= 0) lua_call(L, 1 + arguments, 0);
   if (began) shared->calls.taken[event->method].calls++;
-  lua_call(L, 1 + arguments, 0);
   look_at_clock(L, shared, event->method, began);
   return 0;
 }

@@ -37,7 +37,7 @@ struct owner_calls {
 enum owner_told { OWNER_TOLD, OWNER_FAILED /* its method has, which has been reported */, OWNER_HAS_NO_METHOD };
 
 /* Something to tell. `push` pushes the method's arguments behind the owner, which is at stack index OWNER_INDEX then,
- * and returns how many they are, or -1 if there is nothing to tell after all. Whoever needs more for that puts the
+ * and returns how many they are, or -1 if there is nothing to tell (any more). Whoever needs more for that puts the
  * event at the beginning of a struct of its own. */
 struct owner_event {
   enum owner_method method;

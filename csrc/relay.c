@@ -79,6 +79,8 @@ void relay_forget(struct relay *r, struct stream *s) {
   relay_pending_drop(r);
   counting_free(r->counting);
   r->counting = NULL;
+  if (r->script.table) luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->script.table);
+  memset(&r->script, 0, sizeof r->script);
   luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->reference);
 }
 
@@ -471,7 +473,7 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
   }
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
-  if (r->sent_at) r->ended_at = uv_hrtime();
+  if (r->sent_at) r->ended_at = r->now;
   if (relay_tell_answer(r, done.destination, &outcome, data, length) == OWNER_FAILED)
     end_relay(r, "client", "on_answer failed", "ECANCELED");
 }
@@ -479,7 +481,8 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {
   size_t at = 0, sent = 0;
   r->from_server += length;
-  if (r->sent_at && !r->first_byte_at) r->first_byte_at = uv_hrtime();
+  if (r->counting || r->sent_at) r->now = uv_hrtime();
+  if (r->sent_at && !r->first_byte_at) r->first_byte_at = r->now;
   while (at < length && r->pending_count && !r->ended) {
     size_t used = response_feed(&r->answer, data + at, length - at);
     at += used;

@@ -1,8 +1,7 @@
 /* The command phase of a session: the client's bytes go to the server and back, here in C, with a few integers of
  * state per direction. Lua hears of it at the edges only, by methods of the client stream's owner:
- *   owner:on_command(relay, payload, byte, next)
- *                                           a watched command and its first two bytes (0: there is no second); it waits
- *                                           until forward() or reply() is called
+ *   owner:on_command(relay, payload, byte)  a watched command and its first byte; it waits until forward() or reply()
+ *                                           is called
  *   owner:on_answer(relay, error, answer)   the answer to a command forwarded with notify, or injected, has ended;
  *                                           error is the ERR packet's code or 0; answer: a mysql.resultset if it was
  *                                           kept for the owner, nil if the client has got it, false if it was more
@@ -13,11 +12,13 @@
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
  *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
  *                                           has been told, both streams close by themselves.
+ * A relay with a script (relay_script.h) has more to say in these.
  * Commands and their answers stay in order: watched commands are offered one at a time, when no answer is due. */
 #ifndef MYSQL_RELAY_H
 #define MYSQL_RELAY_H
 
 #include "relay_counting.h"
+#include "relay_script.h"
 #include "response.h"
 #include "stream.h"
 
@@ -54,12 +55,14 @@ struct relay {
   struct pending *pending; /* a ring */
   uint32_t pending_first, pending_count, pending_capacity;
   struct pending pending_inline[PENDING_INLINE];
+  struct script script;
   struct counting *counting; /* NULL: nothing is counted */
   struct input held;         /* what the client sent and nobody could take yet */
   struct input collected;    /* an answer for the owner */
   const uint8_t *command;    /* the watched command that the owner is looking at, in its packets */
   size_t command_length;
   struct numbering numbering;                /* of an injected command's answer on its way to the client */
+  uint64_t now;                              /* ns: when the bytes came that are looked at, if they are timed */
   uint64_t sent_at, first_byte_at, ended_at; /* ns: an injected command and its answer */
   uint64_t read_limit, write_limit;          /* ms */
   size_t command_limit;                      /* bytes that a watched command may have */
@@ -104,6 +107,14 @@ bool relay_write_client(struct relay *r, const uint8_t *data, size_t length);
 void relay_update_reading(struct relay *r);
 void relay_close_if_idle(struct relay *r);
 void relay_settle(struct relay *r);
+
+/* Decisions about the waiting command. False: there was not enough memory.
+ * It goes to the server as it came; with notify the owner gets on_answer. */
+bool relay_forward(struct relay *r, bool notify);
+/* A command in the form that scripts know goes to the server, or with NULL the waiting one as it came. */
+bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination);
+/* It is done, with these packets for the client, if any. */
+void relay_reply(struct relay *r, const uint8_t *packets, size_t length);
 
 /* Calls of the owner's methods (relay_owner.c). */
 void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code);

@@ -170,14 +170,14 @@ void counting_pass(struct relay *r, const uint8_t *data, size_t length, size_t h
 
 static void count(struct relay *r, const struct pending *p, const struct counted *how, const struct response *outcome) {
   struct counting *c = r->counting;
-  uint64_t now = uv_hrtime();
   struct counted one = *how;
   one.command = p->command;
   one.statement = p->command == COM_STMT_PREPARE ? NO_STATEMENT : p->statement;
   one.from_client = p->sent;
-  if (one.answered) one.time = (now - p->sent_at) / 1000;
-  statistics_count(c->statistics, c->backend, &one, now);
-  if (now - p->sent_at >= c->slow) slow_tell(r, p, outcome, now - p->sent_at);
+  uint64_t took = r->now > p->sent_at ? r->now - p->sent_at : 0; /* 0: the answer came in advance */
+  if (one.answered) one.time = took / 1000;
+  statistics_count(c->statistics, c->backend, &one, r->now);
+  if (took >= c->slow) slow_tell(r, p, outcome, took);
 }
 
 void counting_answer(struct relay *r, const struct pending *done, const struct response *outcome) {
@@ -194,6 +194,7 @@ void counting_answer(struct relay *r, const struct pending *done, const struct r
 
 void counting_lose(struct relay *r, bool failed) {
   struct counted how = {.answered = false, .failed = failed, .from_server = r->counting->answered};
+  r->now = uv_hrtime();
   for (uint32_t i = 0; i < r->pending_count; i++) {
     count(r, relay_pending_at(r, i), &how, NULL);
     how.from_server = 0;

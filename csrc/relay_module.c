@@ -106,6 +106,22 @@ static int watch(lua_State *L) {
   return 0;
 }
 
+/* relay:script(environment, view, queue, injection, running): the hooks of a script are called from here on. These are
+ * its globals, its `proxy`, its proxy.queries (mysql.queue), what read_query_result gets, and the table whose [1] is
+ * the call that runs. */
+static int script(lua_State *L) {
+  struct relay *r = check_relay(L);
+  if (!r->ended) script_attach(L, r);
+  return 0;
+}
+
+/* relay:serve(call, thread): the call and the coroutine (mysql.hook) for these hooks from here on. nil: the owner calls
+ * them. */
+static int serve(lua_State *L) {
+  script_serve(L, check_relay(L));
+  return 0;
+}
+
 /* The watched command has been dealt with. */
 static void decided(struct relay *r) {
   r->waiting = false;
@@ -115,9 +131,10 @@ static void decided(struct relay *r) {
   }
 }
 
-static const uint8_t *check_command(lua_State *L, struct relay *r) {
+static const uint8_t *waiting_command(const struct relay *r) { return r->command ? r->command : r->held.data; }
+
+static void check_waiting(lua_State *L, const struct relay *r) {
   if (!r->waiting) luaL_error(L, "no command is waiting for a decision: call this once for each on_command");
-  return r->command ? r->command : r->held.data;
 }
 
 /* The waiting command is about to be sent as it came. */
@@ -125,36 +142,28 @@ static void count_whole(struct relay *r, const uint8_t *command) {
   counting_send(r, command + PACKET_HEADER_SIZE, r->command_length - PACKET_HEADER_SIZE, false, r->command_length);
 }
 
+bool relay_forward(struct relay *r, bool notify) {
+  const uint8_t *command = waiting_command(r);
+  if (!relay_pending_push(r, command[PACKET_HEADER_SIZE], notify ? TO_CLIENT_NOTIFY : TO_CLIENT)) return false;
+  if (r->counting) count_whole(r, command);
+  r->barrier = notify && response_expected(command[PACKET_HEADER_SIZE]);
+  relay_write_server(r, command, r->command_length);
+  decided(r);
+  return true;
+}
+
 /* relay:forward([notify]): the waiting command goes to the server as it came. With notify the owner gets on_answer
  * when it has been answered, before any later command is looked at. */
 static int forward(lua_State *L) {
   struct relay *r = check_relay(L);
   if (r->ended) return 0;
-  const uint8_t *command = check_command(L, r);
-  bool notify = lua_toboolean(L, 2);
-  if (!relay_pending_push(r, command[PACKET_HEADER_SIZE], notify ? TO_CLIENT_NOTIFY : TO_CLIENT))
-    return luaL_error(L, "not enough memory");
-  if (r->counting) count_whole(r, command);
-  r->barrier = notify && response_expected(command[PACKET_HEADER_SIZE]);
-  relay_write_server(r, command, r->command_length);
-  decided(r);
+  check_waiting(L, r);
+  if (!relay_forward(r, lua_toboolean(L, 2))) return luaL_error(L, "not enough memory");
   return 0;
 }
 
-/* Packets for the client, from a string or a kept answer at index 2. If they ask him for a file (LOCAL INFILE) nobody
- * wants it: it is read, and answered with OK. */
-static void write_packets(lua_State *L, struct relay *r) {
-  size_t length;
-  const uint8_t *bytes;
-  if (lua_isuserdata(L, 2)) {
-    const struct resultset *answer = resultset_check(L, 2);
-    bytes = answer->bytes;
-    length = answer->length;
-  } else {
-    bytes = (const uint8_t *)luaL_checklstring(L, 2, &length);
-  }
-  if (length == 0) return; /* what a script may want */
-  luaL_argcheck(L, length >= PACKET_HEADER_SIZE, 2, "packets with their headers expected");
+/* If they ask the client for a file (LOCAL INFILE) nobody wants it: it is read, and answered with OK. */
+static void write_packets(struct relay *r, const uint8_t *bytes, size_t length) {
   memset(&r->numbering, 0, sizeof r->numbering);
   r->numbering.shift = (uint8_t)(r->request.sequence + 1 - bytes[3]);
   relay_write_client(r, bytes, length); /* its end is told by itself */
@@ -163,24 +172,46 @@ static void write_packets(lua_State *L, struct relay *r) {
     r->uploading = r->discarding = true;
 }
 
+/* Packets for the client: a string, or a kept answer. */
+static const uint8_t *check_packets(lua_State *L, int index, size_t *length) {
+  const uint8_t *bytes;
+  if (lua_isuserdata(L, index)) {
+    const struct resultset *answer = resultset_check(L, index);
+    bytes = answer->bytes;
+    *length = answer->length;
+  } else {
+    bytes = (const uint8_t *)luaL_checklstring(L, index, length);
+  }
+  luaL_argcheck(L, *length == 0 || *length >= PACKET_HEADER_SIZE, index, "packets with their headers expected");
+  return bytes;
+}
+
 /* relay:answer(packets): the client gets these packets (a string, headers included, or a kept mysql.resultset) as the
  * answer to the waiting command; they are numbered on from it. The command goes on waiting. */
 static int answer(lua_State *L) {
   struct relay *r = check_relay(L);
+  size_t length;
   if (r->ended) return 0;
-  check_command(L, r);
-  write_packets(L, r);
+  check_waiting(L, r);
+  const uint8_t *packets = check_packets(L, 2, &length);
+  if (length) write_packets(r, packets, length); /* else it is what a script wants */
   return 0;
+}
+
+void relay_reply(struct relay *r, const uint8_t *packets, size_t length) {
+  r->commands++;
+  if (length) write_packets(r, packets, length);
+  decided(r);
 }
 
 /* relay:reply([packets]): the waiting command is done: it has been answered, has no answer, or these packets are it. */
 static int reply(lua_State *L) {
   struct relay *r = check_relay(L);
+  size_t length = 0;
   if (r->ended) return 0;
-  check_command(L, r);
-  r->commands++;
-  if (!lua_isnoneornil(L, 2)) write_packets(L, r);
-  decided(r);
+  check_waiting(L, r);
+  const uint8_t *packets = lua_isnoneornil(L, 2) ? NULL : check_packets(L, 2, &length);
+  relay_reply(r, packets, length);
   return 0;
 }
 
@@ -209,21 +240,11 @@ static uint32_t write_command(struct relay *r, const uint8_t *payload, size_t le
   return packets;
 }
 
-/* relay:inject(payload [, to_client]): sends the server a command, in the form that scripts know, or with nil the
- * waiting command as it came. Its answer comes with on_answer, or goes to the client before that. A command without an
- * answer has no on_answer. */
-static int inject(lua_State *L) {
-  struct relay *r = check_relay(L);
-  size_t length;
-  const uint8_t *payload = (const uint8_t *)luaL_optlstring(L, 2, NULL, &length);
-  luaL_argcheck(L, !payload || length > 0, 2, "a command of at least 1 byte expected");
-  enum destination destination = lua_toboolean(L, 3) ? TO_CLIENT_NOTIFY : TO_OWNER;
-  if (r->ended) return 0;
-  const uint8_t *waiting = payload ? NULL : check_command(L, r);
-  if (!relay_pending_push(r, payload ? payload[0] : waiting[PACKET_HEADER_SIZE], destination))
-    return luaL_error(L, "not enough memory");
+bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination) {
+  const uint8_t *waiting = payload ? NULL : waiting_command(r);
+  if (!relay_pending_push(r, payload ? payload[0] : waiting[PACKET_HEADER_SIZE], destination)) return false;
   memset(&r->numbering, 0, sizeof r->numbering);
-  r->sent_at = uv_hrtime();
+  r->sent_at = r->counting && r->pending_count ? relay_pending_at(r, r->pending_count - 1)->sent_at : uv_hrtime();
   r->first_byte_at = r->ended_at = 0;
   if (r->counting && payload) counting_send(r, payload, length, true, length + PACKET_HEADER_SIZE);
   if (r->counting && !payload) count_whole(r, waiting);
@@ -232,6 +253,21 @@ static int inject(lua_State *L) {
   else
     relay_write_server(r, waiting, r->command_length);
   relay_update_reading(r);
+  return true;
+}
+
+/* relay:inject(payload [, to_client]): sends the server a command, in the form that scripts know, or with nil the
+ * waiting command as it came. Its answer comes with on_answer, or goes to the client before that. A command without an
+ * answer has no on_answer. */
+static int inject(lua_State *L) {
+  struct relay *r = check_relay(L);
+  size_t length;
+  const uint8_t *payload = (const uint8_t *)luaL_optlstring(L, 2, NULL, &length);
+  luaL_argcheck(L, !payload || length > 0, 2, "a command of at least 1 byte expected");
+  if (r->ended) return 0;
+  if (!payload) check_waiting(L, r);
+  if (!relay_inject(r, payload, length, lua_toboolean(L, 3) ? TO_CLIENT_NOTIFY : TO_OWNER))
+    return luaL_error(L, "not enough memory");
   return 0;
 }
 
@@ -283,11 +319,14 @@ static int summary(lua_State *L) {
   return 1;
 }
 
+/* 0 for an answer that a server has sent in advance. */
+static lua_Number microseconds(uint64_t from, uint64_t to) { return to > from ? (lua_Number)((to - from) / 1000) : 0; }
+
 /* relay:times(): microseconds from the last injected command to the first byte of its answer and to the last. */
 static int times(lua_State *L) {
   struct relay *r = check_relay(L);
-  lua_pushnumber(L, (lua_Number)((r->first_byte_at - r->sent_at) / 1000));
-  lua_pushnumber(L, (lua_Number)((r->ended_at - r->sent_at) / 1000));
+  lua_pushnumber(L, microseconds(r->sent_at, r->first_byte_at));
+  lua_pushnumber(L, microseconds(r->sent_at, r->ended_at));
   return 2;
 }
 
@@ -378,7 +417,7 @@ void relay_open(lua_State *L) {
       {"start", start},     {"watch", watch},       {"forward", forward},
       {"reply", reply},     {"inject", inject},     {"close_when_idle", close_when_idle},
       {"count", count},     {"counters", counters}, {"times", times},
-      {NULL, NULL}};
+      {"script", script},   {"serve", serve},       {NULL, NULL}};
   resultset_open_types(L);
   luaL_newmetatable(L, RELAY_TYPE);
   lua_pushvalue(L, -1);

@@ -66,13 +66,10 @@ static int push_command(lua_State *L, struct owner_event *event) {
   push_relay(L, r);
   e->malformed = !push_payload(L, r);
   if (e->malformed) return -1;
-  size_t length;
-  const char *payload = lua_tolstring(L, -1, &length);
-  lua_pushinteger(L, (uint8_t)payload[0]);
-  lua_pushinteger(L, length > 1 ? (uint8_t)payload[1] : 0);
+  lua_pushinteger(L, (uint8_t)lua_tostring(L, -1)[0]);
   r->waiting = true;
   r->answered = false;
-  return 4;
+  return r->script.table ? script_command(L, r) : 3;
 }
 
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed) {
@@ -117,7 +114,7 @@ static int push_answer(lua_State *L, struct owner_event *event) {
     push_kept(L, e);
   r->overflowed = false;
   input_free(&r->collected);
-  return 3;
+  return r->script.asked ? script_answer(L, r) : 3;
 }
 
 enum owner_told relay_tell_answer(struct relay *r, enum destination destination, const struct response *outcome,
@@ -131,7 +128,7 @@ static int push_local_infile(lua_State *L, struct owner_event *event) {
   const struct answer_event *e = (struct answer_event *)event;
   push_relay(L, e->relay);
   push_kept(L, e);
-  return 2;
+  return 2 + (e->relay->script.asked ? script_hand_over(L, e->relay) : 0);
 }
 
 enum owner_told relay_tell_local_infile(struct relay *r, const uint8_t *data, size_t length) {

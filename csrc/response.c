@@ -106,6 +106,7 @@ static void take_column_count(struct response *r, struct answer_packet *p) {
   }
   bool optional = r->capabilities & (CLIENT_OPTIONAL_RESULTSET_METADATA | MARIADB_CLIENT_CACHE_METADATA);
   bool follows = !optional || !cursor_left(&p->head) || cursor_uint(&p->head, 1) != 0;
+  if (!r->first_columns) r->first_columns = (uint32_t)columns;
   expect_definitions(r, columns, follows);
 }
 
@@ -229,6 +230,8 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
   case RESPONSE_STREAM: take_event(r, &p); break;
   default: break;
   }
+  r->bytes += size;
+  if (r->state == RESPONSE_ROWS && !r->rows_begin) r->rows_begin = r->bytes;
 }
 
 /* Whole short packets in one buffer, the common case: their heads are read where they lie. */

@@ -33,13 +33,6 @@ struct fields {
   const uint8_t *packets[]; /* where the column definitions begin */
 };
 
-/* A walk through an answer, packet by packet, with the recogniser to say what each is. */
-struct walk {
-  struct response answer;
-  struct cursor rest;
-  uint64_t columns; /* of the first result set */
-};
-
 static int malformed(lua_State *L, const char *what, const char *why) {
   return luaL_error(L, "the %s is malformed: %s", what, why);
 }
@@ -290,16 +283,36 @@ static int next_row(lua_State *L) {
   return 0;
 }
 
+/* Walks to the first row of the first result set. False if there is none, and no place for one. */
+static bool find_rows(lua_State *L, const struct resultset *rs, struct walk *w) {
+  const struct response *o = &rs->outcome;
+  struct cursor chain;
+  if (!rs->counted || !o->rows_begin || o->rows_begin > rs->length) {
+    if (!find_result_set(L, rs, w)) return false;
+    while (w->answer.state == RESPONSE_COLUMNS || w->answer.state == RESPONSE_COLUMNS_EOF)
+      if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
+    return true;
+  }
+  begin_walk(w, rs);
+  if (!may_have_result_sets(o->command)) return false;
+  w->answer.state = RESPONSE_ROWS;
+  w->columns = o->first_columns;
+  cursor_bytes(&w->rest, o->rows_begin);
+  return true;
+}
+
 static int push_rows(lua_State *L, struct resultset *rs) {
   if (rs->outcome.command == COM_STMT_FETCH) {
     const struct response *o = outcome(L, rs);
     if (!o->rows && !o->ended_in_rows) return 0;
   } else {
-    struct walk *w = lua_newuserdata(L, sizeof *w);
-    struct cursor chain;
-    if (!find_result_set(L, rs, w)) return 0;
-    while (w->answer.state == RESPONSE_COLUMNS || w->answer.state == RESPONSE_COLUMNS_EOF)
-      if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
+    struct walk *w = &rs->rows_walk;
+    if (rs->walked)
+      w = lua_newuserdata(L, sizeof *w);
+    else
+      lua_pushlightuserdata(L, w);
+    rs->walked = true;
+    if (!find_rows(L, rs, w)) return 0;
   }
   if (has_binary_rows(rs->outcome.command))
     return luaL_error(L, ".resultset.rows isn't available for prepared statements");
@@ -415,7 +428,7 @@ struct resultset *resultset_push(lua_State *L, const struct response *outcome, b
   rs->outcome = *outcome;
   rs->counted = counted;
   rs->kept = kept;
-  rs->has_fields = false;
+  rs->has_fields = rs->walked = false;
   rs->length = length;
   lua_pushlightuserdata(L, (void *)&metatable_key);
   lua_rawget(L, LUA_REGISTRYINDEX);

@@ -14,13 +14,22 @@ static inline uint64_t resultset_check_capabilities(lua_State *L, int index) {
   return (uint64_t)flags;
 }
 
+/* A walk through an answer, packet by packet, with the recogniser to say what each is. */
+struct walk {
+  struct response answer;
+  struct cursor rest;
+  uint64_t columns; /* of the first result set */
+};
+
 /* The answer to a command. Its packets, if they were kept, lie behind it. */
 struct resultset {
   struct response outcome; /* what the recogniser made of it, */
   bool counted;            /* if it has been asked; else only the command and the session's capabilities are there */
   bool kept;
-  bool has_fields; /* in its environment */
-  size_t length;   /* of the packets */
+  bool has_fields;       /* in its environment */
+  bool walked;           /* its rows have been asked for, which has used */
+  struct walk rows_walk; /* this; who asks again gets one of his own */
+  size_t length;         /* of the packets */
   uint8_t bytes[];
 };
 

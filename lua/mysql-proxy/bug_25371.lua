@@ -27,13 +27,13 @@ function M.guard(session)
   local read_query = session.on_command
   session.relay:watch(COM_CHANGE_USER)
   session.relay:expect_second_error()
-  function session.on_command(_, relay, command, kind, next)
+  function session.on_command(_, relay, command, kind, ...)
     if kind == COM_CHANGE_USER and M.has(session.server) and not session.proxy.fix_bug_25371 then
       return relay:reply(REFUSAL)
     elseif not read_query then
       return relay:forward(true)
     end
-    return read_query(session, relay, command, kind, next)
+    return read_query(session, relay, command, kind, ...)
   end
 end
 

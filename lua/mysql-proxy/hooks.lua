@@ -1,7 +1,8 @@
 -- Calls a script's functions for a session: each in a coroutine, so that it may wait without holding up others.
---
--- This is in the way of every query: a call of another function, or of one in C, costs as much here as ten operations.
+-- read_query and read_query_result are called by the relay, in C (csrc/relay_script.c), and settled here if they do
+-- not return at once.
 
+local coroutines = require "mysql.hook"
 local uv = require "luv"
 
 local script = require "mysql-proxy.script"
@@ -15,12 +16,13 @@ M.NAMES = {
   "disconnect_client",
 }
 
-local resume, yield = coroutine.resume, coroutine.yield
+local resume, is_free = coroutines.resume, coroutines.is_free
 
--- What a session's coroutine yields; anything else that comes out of it is a script's mistake.
-local WAITING = {} -- its function waits
-local DONE = {}    -- its function has returned, this
-local running      -- the call whose function runs now
+-- What a session's coroutine yields if its function waits; anything else is a script's mistake.
+local WAITING = {}
+
+-- running[1]: the call whose function runs now. Relays write it too.
+local running = {}
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
 ---@field session table
@@ -32,11 +34,14 @@ local running      -- the call whose function runs now
 local Call = {}
 Call.__index = Call
 
--- The coroutine of a session serves one call after the other.
-local function serve(fn, argument)
-  while true do
-    fn, argument = yield(DONE, (fn(argument)))
+-- The session has not had a call yet, or needs its own for something else.
+local function new_call(session)
+  local call = setmetatable({ session = session, coroutine = coroutines.new() }, Call)
+  session.own_call = call
+  if session.relay and not session.closes_after_answer then
+    session.relay:serve(call, call.coroutine)
   end
+  return call
 end
 
 local function traceback(thread, message)
@@ -64,6 +69,7 @@ function Call:abandon()
   self.cancelled, self.cancel = true, nil
   if session.own_call == self then
     session.own_call = nil
+    M.take_from_relay(session)
   end
   if cancel then
     session.proxy.log:guard(cancel)()
@@ -104,24 +110,23 @@ function Call:skip(value)
   return self:finish(nil)
 end
 
--- What has come of running its coroutine.
-function Call:settle(ok, waiting, result)
-  if not ok then
-    return self:fail(traceback(self.coroutine, waiting))
-  elseif waiting == WAITING then
-    return
-  elseif waiting ~= DONE then
+-- What has come of running its coroutine, other than that it has returned at once.
+function Call:settle(status, value)
+  if status == "failed" then
+    return self:fail(traceback(self.coroutine, value))
+  elseif status == "done" then
+    return self:finish(value)
+  elseif value ~= WAITING then
     return self:fail("a hook may not yield")
   end
-  return self:finish(result)
 end
 
 local function go_on(call, ...)
-  local outer = running
-  running = call
-  local ok, waiting, result = resume(call.coroutine, ...)
-  running = outer
-  return call:settle(ok, waiting, result)
+  local outer = running[1]
+  running[1] = call
+  local status, value = resume(call.coroutine, ...)
+  running[1] = outer
+  return call:settle(status, value)
 end
 
 local VERDICTS = { [1] = 1, [2] = 2, [4] = 4 } -- PROXY_SEND_QUERY, PROXY_SEND_RESULT, PROXY_IGNORE_RESULT
@@ -151,7 +156,7 @@ end
 
 --- The session whose function runs now.
 function M.session()
-  return running and running.session
+  return running[1] and running[1].session
 end
 
 --- Runs any function as a script's.
@@ -162,25 +167,47 @@ end
 ---@return boolean finished
 ---@return any result if it has finished at once, which is the common case: done is not called then
 function M.run(session, name, fn, argument, done)
-  local call, outer = session.own_call, running
-  if not call or session.call then
-    call = setmetatable({ session = session, coroutine = coroutine.create(serve) }, Call)
-    session.own_call = call
+  local call, outer = session.own_call, running[1]
+  if not call or not is_free(call.coroutine) then
+    call = new_call(session)
   end
-  session.call, running = call, call
-  local ok, waiting, result = resume(call.coroutine, fn, argument)
-  running = outer
-  if ok and waiting == DONE then
+  session.call, running[1] = call, call
+  local status, value = resume(call.coroutine, fn, argument)
+  running[1] = outer
+  if status == "done" then
     session.call = false
-    return true, result
+    return true, value
   end
   call.name, call.done = name, done
-  if not ok and type(fn) ~= "function" then
+  if status == "failed" and type(fn) ~= "function" then
     call:skip(fn)
   else
-    call:settle(ok, waiting, result)
+    call:settle(status, value)
   end
   return false
+end
+
+--- Goes on with what the relay has begun.
+---@param status "waits"|"failed"
+---@param value any
+---@param done fun(session, result, failed)
+function M.settle(session, name, status, value, done)
+  local call = session.own_call
+  session.call, call.name, call.done = call, name, done
+  call:settle(status, value)
+end
+
+--- From here on the session's relay calls read_query and read_query_result.
+function M.give_to_relay(session)
+  session.relay:script(session.environment, session.view, session.queue, session.injection, running)
+  new_call(session)
+end
+
+--- And from here on its owner has to.
+function M.take_from_relay(session)
+  if session.relay then
+    session.relay:serve(nil)
+  end
 end
 
 --- Calls a function of the session's script, if it has one of that name; else that is finished with nil.
@@ -216,7 +243,7 @@ end
 ---@param start fun(resume: fun(...)): fun()|nil begins what is waited for; may return what ends it
 ---@return any ...
 function M.wait(start)
-  local call = running
+  local call = running[1]
   if not call or coroutine.running() ~= call.coroutine then
     error("only a hook of a script can wait, and only in its own coroutine", 2)
   elseif call.protected then
@@ -251,7 +278,7 @@ function M.wait(start)
       nil, call.session)
     call.done(call.session, nil, true)
   end))
-  return yield(WAITING)
+  return coroutine.yield(WAITING)
 end
 
 --- What scripts have instead of Lua's own. PUC Lua: pcall and xpcall, as a wait inside of them has to say why it cannot
@@ -273,7 +300,7 @@ else
   end
 
   function M.protected.pcall(...)
-    local call = running
+    local call = running[1]
     local before = call and call.protected
     if call then
       call.protected = true
@@ -282,7 +309,7 @@ else
   end
 
   function M.protected.xpcall(...)
-    local call = running
+    local call = running[1]
     local before = call and call.protected
     if call then
       call.protected = true

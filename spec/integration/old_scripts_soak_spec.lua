@@ -221,6 +221,7 @@ for _, shared in ipairs(servers.all()) do
       assert.is_true(run(SECONDS) > 1)
       for _, script in pairs(scripts) do
         local log = script.proxy:log():gsub("%(critical%) [%a -]+ %S+ started", "")
+        log = log:gsub("%(critical%) [^\n]*: slow hook: ", "") -- a busy machine's, which sets processes aside
         assert.is_nil(log:match("%(critical%)[^\n]*"))
       end
       local counted = scripts.statistics.client:ask("SELECT query FROM stats.queries WHERE query LIKE '%sbtest1%'").rows

@@ -1,6 +1,8 @@
 -- The command phase of a session with a script: read_query, the queue, read_query_result. To a session it is what a
 -- port's hooks are (lua/README.md).
 --
+-- The relay does by itself what most hooks decide (csrc/relay_script.h), and tells of the rest, which is done here.
+--
 -- One command of the client has one answer: the first that passes; what comes later is dropped. While the queue runs,
 -- session.queued is the command of it whose answer is due.
 
@@ -48,6 +50,8 @@ function M.begin_queries(session)
   session.guard = session.port.hooks or false
   if session.guard then
     session.guard.begin_queries(session)
+  else
+    hooks.give_to_relay(session)
   end
 end
 
@@ -63,12 +67,11 @@ end
 -- read_query ------------------------------------------------------------------------------------------------------
 
 local FOLLOWED = { [COM_INIT_DB] = true, [COM_CHANGE_USER] = true }
-local LETTER_U = { [byte("u")] = true, [byte("U")] = true }
 
 -- The command whose answer changes what scripts see: for `USE x`, which some clients send as a statement, COM_INIT_DB.
 local function followed(packet, kind)
   if kind ~= COM_QUERY then
-    return FOLLOWED[kind] and packet
+    return FOLLOWED[kind] and packet or false
   elseif find(packet, "^[uU][sS][eE][%s`]", 2) then
     local tokens = tokenizer.tokenize(packet:sub(2))
     return tokens[2] and string.char(COM_INIT_DB) .. tokens[2].text
@@ -103,8 +106,8 @@ function forward(session)
     return
   end
   local kind = session.command_kind
-  local follows = (kind ~= COM_QUERY or LETTER_U[session.command_next]) and followed(packet, kind)
-  session.command, session.forwarded = false, follows or false
+  local follows = followed(packet, kind)
+  session.command, session.forwarded = false, follows
   session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
   if session.closes_after_answer then
     session.relay:close_when_idle()
@@ -114,7 +117,7 @@ end
 local run_queue
 
 local function decided(session, result, failed)
-  local waiting = session.waiting[0]
+  local waiting = #session.queue
   if result == nil and waiting == 0 then
     return forward(session)
   end
@@ -137,24 +140,23 @@ local function decided(session, result, failed)
   return forward(session)
 end
 
-function M.read_query(session, _, packet, kind, next)
-  session.command, session.command_kind, session.command_next = packet, kind, next
-  if session.waiting[0] > 0 then
-    session.queue:reset()
+function M.read_query(session, _, packet, kind, status, result)
+  session.command, session.command_kind = packet, kind
+  if status == "done" then
+    return decided(session, result)
+  elseif status then
+    return hooks.settle(session, "read_query", status, result, decided)
   end
+  session.queue:reset()
   session.view.response = {}
-  local finished, result = true, nil
+  local finished = true
   local hook = session.environment.read_query
   if hook ~= nil then
     finished, result = run(session, "read_query", hook, packet, decided)
   end
-  if not finished then
-    return
-  elseif result == SEND_QUERY and session.waiting[0] > 0 then -- the common case of a script that asks for answers
-    session.answers = 0
-    return run_queue(session)
+  if finished then
+    return decided(session, result)
   end
-  return decided(session, result)
 end
 
 -- The queue -------------------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ end
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
   local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
-  while session.waiting[0] > 0 do
+  while #session.queue > 0 do
     if packets then
       relay:answer(packets)
       packets = nil
@@ -193,15 +195,10 @@ function run_queue(session, packets)
       return
     end
     local packet, id, streamed = take(session.queue)
-    local kind, next, own = command_kind, session.command_next, packet == session.command
-    if not own then
-      kind, next = byte(packet, 1, 2)
-    end
+    local kind, own = byte(packet), packet == session.command
     inj.id, inj.query, session.queued = id, packet, packet
-    if kind ~= COM_QUERY or LETTER_U[next] then
-      session.queued_follows = followed(packet, kind)
-      streamed = streamed or ENDLESS[kind]
-    end
+    session.queued_follows = followed(packet, kind)
+    streamed = streamed or ENDLESS[kind]
     local refused = guard and guard.refusal(session, packet)
     if refused then
       session.queued_follows = false
@@ -349,30 +346,40 @@ local function prepare_answer(session, relay, error, kept)
   return true, kept
 end
 
-function M.read_query_result(session, relay, error, kept)
-  if not session.queued then
+-- Of a command that the relay has sent by itself.
+local function take_over(session, command)
+  session.command, session.command_kind = command, byte(command)
+  session.queued, session.answers = session.injection.query, 0
+end
+
+function M.read_query_result(session, relay, error, kept, command, status, result)
+  if command then
+    take_over(session, command)
+  elseif not session.queued then
     return forwarded(session, relay, error, kept)
-  elseif not kept or session.queued_follows or session.guard then
+  end
+  local inj = session.injection
+  if not status then
     local goes_on
     goes_on, kept = prepare_answer(session, relay, error, kept)
     if not goes_on then
       return
     end
   end
-  local finished, result = true, nil
-  local hook, inj = session.environment.read_query_result, session.injection
   inj.resultset, session.kept = kept, kept or false
+  if status == "done" then
+    return result_decided(session, result)
+  elseif status then
+    return hooks.settle(session, "read_query_result", status, result, result_decided)
+  end
+  local finished = true
+  local hook = session.environment.read_query_result
   if hook ~= nil then
     finished, result = run(session, "read_query_result", hook, inj, result_decided)
   end
-  if not finished then
-    return
-  elseif result == nil and kept and session.answers + session.waiting[0] == 0
-    and not UNANSWERED[session.command_kind] then -- the common case
-    inj.resultset, session.kept = nil, false
-    return done(session, kept)
+  if finished then
+    return result_decided(session, result)
   end
-  return result_decided(session, result)
 end
 
 local function local_infile_decided(session, result)
@@ -386,7 +393,10 @@ local function local_infile_decided(session, result)
 end
 
 --- The server asks for a file: only the client can answer that.
-function M.local_infile(session, _, request)
+function M.local_infile(session, _, request, command)
+  if command then
+    take_over(session, command)
+  end
   local finished, result = true, nil
   local hook, inj = session.environment.read_query_result, session.injection
   session.uploading, session.uploaded, inj.resultset = true, false, request

@@ -2,7 +2,6 @@
 --   environment   the script's globals
 --   view          what it sees as `proxy`
 --   queue         proxy.queries (mysql.queue)
---   waiting       waiting[0] is how many commands are in it
 --   injection     what its read_query_result gets
 
 local proto = require "mysql.proto"
@@ -45,7 +44,7 @@ function M.begin(session, next)
   session.kept, session.forwarded, session.uploading, session.queued_follows = false, false, false, false
   session.uploaded, session.telling = false, false
   session.view = globals.view(proxy)
-  session.queue, session.waiting = queue.new()
+  session.queue = queue.new()
   session.view.queries = session.queue
   session.view.connection = connection.new(session)
   session.view.response = {}

@@ -1,0 +1,34 @@
+/* What a script's hooks decide most often is done here, without Lua's part of the proxy: to leave a command as it is,
+ * or to ask for the answer to it, and to leave that as it is. All else, and each command that changes what scripts see
+ * of their session, is for the owner's on_command and on_answer. */
+#ifndef MYSQL_RELAY_SCRIPT_H
+#define MYSQL_RELAY_SCRIPT_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+struct relay;
+
+/* A relay's. What is pointed to is kept by the table. */
+struct script {
+  int table;            /* in the registry; 0: there is no script */
+  struct queue *queue;  /* its proxy.queries */
+  lua_State *thread;    /* its coroutine; NULL: all is for the owner */
+  const void *response; /* the proxy.response that was made last */
+  bool asked;           /* the answer to the waiting command is due, for which the script has asked here */
+};
+
+/* With the arguments of relay:script, relay:serve on the stack. */
+void script_attach(lua_State *L, struct relay *r);
+void script_serve(lua_State *L, struct relay *r);
+
+/* The first two are called with the arguments of the owner's method on top of the stack, and return how many they are
+ * then, or -1 if all is done: on_command(..., status, value), on_answer(..., command, status, value).
+ * status, value: what has come of the hook (mysql.hook); nothing if it has not been called.
+ * command: the client's, which the owner has not heard of. */
+int script_command(lua_State *L, struct relay *r);
+int script_answer(lua_State *L, struct relay *r);
+/* Pushes that command, as the owner has to know what it is about. From here on all is for him. Returns 1. */
+int script_hand_over(lua_State *L, struct relay *r);
+
+#endif
