@@ -70,6 +70,7 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field profiling boolean whether new sessions are counted in
 ---@field statistics Statistics
 ---@field slow_log SlowLog|nil
+---@field slow_query_time number|nil seconds from which on a command of a new session is written there; nil without one
 ---@field processes Processes all that it consists of
 ---@field worker integer|nil its number, if it is one of several (--workers)
 ---@field request_shutdown fun()? what SHUTDOWN does, in a program that ends otherwise than with shutdown()
@@ -138,6 +139,7 @@ function M.new(options)
     fix_bug_25371 = options.proxy_fix_bug_25371,
     pool_no_change_user = options.proxy_pool_no_change_user,
     statistics = statistics.new(options.statistics_digests),
+    slow_query_time = options.slow_query_log and default(options.slow_query_time, 10),
     inherited_sockets = options.inherited_sockets or {},
     idle_ports = options.idle_ports,
     sessions = {},
@@ -246,7 +248,7 @@ function Proxy:open_slow_log()
     return true
   end
   local message
-  self.slow_log, message = slow_log.new(options.slow_query_log, default(options.slow_query_time, 10), self.log)
+  self.slow_log, message = slow_log.new(options.slow_query_log, self.log)
   if not self.slow_log then
     return nil, message
   elseif self.idle_ports then

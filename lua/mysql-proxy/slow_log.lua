@@ -35,13 +35,12 @@ local SECRETS = { "password", "identified", "connection" }
 ---@field answered boolean
 
 ---@class SlowLog
----@field seconds number which are too long
 ---@field path string
 local SlowLog = {}
 SlowLog.__index = SlowLog
 
 function SlowLog:__tostring()
-  return ("mysql-proxy.slow_log (from %g seconds on, to %s)"):format(self.seconds, self.path)
+  return ("mysql-proxy.slow_log (%s)"):format(self.path)
 end
 
 local function open(path)
@@ -174,16 +173,15 @@ function SlowLog:close()
 end
 
 ---@param path string
----@param seconds number a command that takes so long is logged
 ---@param log mysql_proxy.log for failures
 ---@return SlowLog|nil
 ---@return string|nil message
-function M.new(path, seconds, log)
+function M.new(path, log)
   local descriptor, message = open(path)
   if not descriptor then
     return nil, message
   end
-  return setmetatable({ path = path, seconds = seconds, log = log, descriptor = descriptor }, SlowLog)
+  return setmetatable({ path = path, log = log, descriptor = descriptor }, SlowLog)
 end
 
 return M

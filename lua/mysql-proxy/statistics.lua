@@ -84,9 +84,10 @@ function Statistics:count(session)
     backend.counters = counters.new_backend()
   end
   local account = server and server.username and server or session.login
-  local slow_log = session.proxy.slow_log
+  local proxy = session.proxy
+  local slow_log = proxy.slow_log
   session.relay:count(self.counters, backend and backend.counters, account.username or "",
-    account.default_db or account.database or "", slow_log and slow_log.seconds,
+    account.default_db or account.database or "", slow_log and proxy.slow_query_time,
     slow_log and slow_log:teller(session))
 end
 

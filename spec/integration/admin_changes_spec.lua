@@ -289,6 +289,7 @@ describe("an operator", function()
           return proxy.PROXY_SEND_RESULT
         end]])
       change(("SET proxy_lua_script = '%s'"):format(path))
+      logged("set proxy_lua_script from NULL to '" .. path .. "'")
       local new = client()
       assert.equal("from the script", new:ask("SELECT 1").errmsg)
       assert.is_true(works(old))
@@ -337,6 +338,9 @@ describe("an operator", function()
         },
         ["SET proxy_lua_script = 'x.lua'"] = {
           1231, "42000", "Variable 'proxy_lua_script' has to be an absolute path, or NULL for no script",
+        },
+        ["SET slow_query_time = 1"] = {
+          1105, "HY000", "There is no slow log: --slow-query-log was not given at the start",
         },
         ["SET proxy_address = 'x'"] = { 1238, "HY000", "Variable 'proxy_address' is a read only variable" },
       } do

@@ -155,6 +155,65 @@ for _, server in ipairs(servers.all()) do
       assert.equal(before, process.read_file(file .. ".1"))
     end)
 
+    it("follows SET and RELOAD, in all workers and in those that start later", function()
+      file = process.path "slow.log"
+      local defaults = process.path "proxy.cnf"
+      local function write(seconds)
+        process.write_file(defaults, "[mysql-proxy]\nslow-query-time = " .. seconds .. "\n")
+        assert(uv.fs_chmod(defaults, tonumber("600", 8)))
+      end
+      write(1000)
+      proxy = proxies.start({ server }, {
+        "--defaults-file=" .. defaults, "--slow-query-log=" .. file, "--workers=2",
+      })
+      local workers = process.children(proxy.pid)
+      for _, pid in ipairs(workers) do
+        process.adopt(pid)
+      end
+      client = raw.connect(proxy.admin_port):login("operator")
+      local function all_write(text)
+        local clients = {}
+        for i = 1, 4 do
+          clients[i] = raw.connect(proxy.port):login("nopass")
+        end
+        for i = 1, 4 do
+          clients[i]:ask(("SELECT '%s'"):format(text))
+          clients[i]:close()
+        end
+      end
+      local function count(text)
+        return select(2, process.read_file(file):gsub("SELECT '" .. text, ""))
+      end
+
+      assert.equal("1000", client:ask("SELECT @@slow_query_time").rows[1][1])
+      all_write "none"
+      assert.equal(0, client:ask("SET slow_query_time = 0").affected_rows)
+      assert.matches("has set slow_query_time from '1000' to '0'", proxy:log())
+      all_write "set"
+      write(2000)
+      assert.equal(0, client:ask("RELOAD").affected_rows)
+      assert.equal("2000", client:ask("SELECT @@slow_query_time").rows[1][1])
+      all_write "read"
+      assert.same({ 0, 4, 0 }, { count "none", count "set", count "read" })
+      assert.equal(1231, client:ask("SET slow_query_time = -1").errcode)
+      assert.equal("The slow log needs what proxy_profiling = OFF leaves out",
+        client:ask("SET proxy_profiling = OFF").errmsg)
+
+      client:ask "SET slow_query_time = 0"
+      for _, pid in ipairs(workers) do
+        uv.kill(pid, "sigkill")
+      end
+      assert(process.wait_until(function()
+        local _, started = proxy:log():gsub("worker %d %(PID=%d+%) started", "")
+        return started == 4
+      end, 20))
+      for _, pid in ipairs(process.children(proxy.pid)) do
+        process.adopt(pid)
+      end
+      all_write "later"
+      assert.equal(4, count "later")
+    end)
+
     it("that cannot be written to is complained of once, and nobody is disturbed", function()
       start(0, "--slow-query-log=/dev/full")
       for _ = 1, 3 do

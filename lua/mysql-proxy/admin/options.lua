@@ -43,6 +43,7 @@ local function number_from(least, whole)
 end
 
 readers.seconds = number_from(0.001)
+readers.seconds_or_none = number_from(0)
 readers.count = number_from(0, true)
 readers.bytes = number_from(1, true)
 
@@ -81,9 +82,21 @@ relay_field("proxy_read_timeout", "seconds", "read_timeout")
 relay_field("proxy_write_timeout", "seconds", "write_timeout")
 relay_field("proxy_answer_limit", "bytes", "answer_limit")
 
+changeable.slow_query_time = { read = readers.seconds_or_none, get = function(proxy)
+  return proxy.slow_query_time
+end, set = function(proxy, seconds)
+  if not proxy.slow_query_time then
+    errors.raise(1105, "HY000", "There is no slow log: --slow-query-log was not given at the start")
+  end
+  proxy.slow_query_time = seconds
+end }
+
 changeable.proxy_profiling = { read = readers.flag, get = function(proxy)
   return proxy.profiling
 end, set = function(proxy, profiling)
+  if proxy.slow_query_time and not profiling then
+    errors.raise(1105, "HY000", "The slow log needs what proxy_profiling = OFF leaves out")
+  end
   proxy:set_profiling(profiling)
 end }
 
@@ -113,6 +126,10 @@ local function shown(value)
     return type(value[1]) == "string" and table.concat(value, ",") or nil
   end
   return value
+end
+
+local function quoted(value)
+  return value == nil and "NULL" or ("'%s'"):format(values.text(shown(value)))
 end
 
 -- Passwords are nobody's business, and some keys are only for the program.
@@ -161,8 +178,8 @@ local function write_all(proxy, session, name, value)
   local option = changeable[name]
   local before = option.get(proxy)
   proxy.processes:order(session, "set_option", name, value)
-  proxy.log:critical(("admin interface: %s has set %s from '%s' to '%s'"):format(session:who(), name,
-    tostring(shown(before)), tostring(shown(option.get(proxy)))))
+  proxy.log:critical(("admin interface: %s has set %s from %s to %s"):format(session:who(), name, quoted(before),
+    quoted(option.get(proxy))))
 end
 
 --- All that can be changed become what they would be after a start with these settings.
@@ -173,7 +190,9 @@ function M.take(proxy, session, settings)
   for name, option in pairs(changeable) do
     local value = settings[name]
     if name == "proxy_profiling" then
-      value = not settings.proxy_skip_profiling
+      value = proxy.slow_query_time ~= nil or not settings.proxy_skip_profiling
+    elseif name == "slow_query_time" and not (value and proxy.slow_query_time) then
+      value = proxy.slow_query_time -- the log itself comes and goes with a start
     end
     if value ~= option.get(proxy) then
       write_all(proxy, session, name, value)

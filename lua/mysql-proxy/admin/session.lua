@@ -170,7 +170,13 @@ function Session:refuse(sequence, err)
   return self:close()
 end
 
-function Session:on_end()
+-- A command that is too long is told so behind its second packet, where most have their last.
+function Session:on_end(_, _, code)
+  if code == "EMSGSIZE" and self.state == "commands" then
+    return self:refuse(2, {
+      errcode = 1153, sqlstate = "08S01", errmsg = "Got a packet bigger than the admin interface's limit of 17 MiB",
+    })
+  end
   return self:close()
 end
 
