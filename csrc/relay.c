@@ -545,6 +545,7 @@ void relay_settle(struct relay *r) {
 }
 
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length) {
+  r->shared->relayed++;
   if (from == r->client)
     read_client(r, data, length);
   else

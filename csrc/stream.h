@@ -21,6 +21,7 @@ struct stream_loop {
   lua_State *L;
   uv_loop_t *loop;
   char *read_buffer; /* one for all: what a read brings is used up before the next read */
+  uint64_t relayed;  /* reads of clients and servers in the command phase */
   bool closing;      /* the Lua state is: no more calls to Lua */
   struct owner_calls calls;
 };

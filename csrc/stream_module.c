@@ -419,6 +419,12 @@ static int on_error(lua_State *L) {
   return 0;
 }
 
+/* stream.relayed(): how often relays have read something so far. */
+static int relayed(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)shared_of(L)->relayed);
+  return 1;
+}
+
 /* stream.time_calls(yes): whether the calls of owners' methods are counted and timed. */
 static int time_calls(lua_State *L) {
   shared_of(L)->calls.timed = lua_toboolean(L, 1);
@@ -524,6 +530,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
                                        {"open", open_descriptor},
                                        {"on_error", on_error},
                                        {"on_slow", on_slow},
+                                       {"relayed", relayed},
                                        {"time_calls", time_calls},
                                        {"call_times", call_times},
                                        {"guard_callbacks", guard_callbacks},
@@ -539,6 +546,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   shared->loop = luv_loop(L);
   shared->closing = false;
   shared->read_buffer = malloc(STREAM_READ_BUFFER);
+  shared->relayed = 0;
   if (!shared->read_buffer) return luaL_error(L, "not enough memory for the read buffer");
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, collect_shared);

@@ -46,6 +46,7 @@ end
 ---@field events integer a transaction, or what the script's event() does once
 ---@field seconds number
 ---@field latency number ms, 95th percentile, of an event
+---@field longest number ms, the latency of the slowest event
 ---@field errors integer that sysbench ignored and went on after
 ---@field reconnects integer
 
@@ -60,6 +61,7 @@ function M.report(output)
     events = number("total number of events:%s+(%d+)"),
     seconds = number("total time:%s+([%d.]+)s"),
     latency = number("95th percentile:%s+([%d.]+)"),
+    longest = number("max:%s+([%d.]+)"),
     errors = number("ignored errors:%s+(%d+)"),
     reconnects = number("reconnects:%s+(%d+)"),
   }
