@@ -49,7 +49,8 @@ static void renew_response(lua_State *L, struct relay *r, int table) {
   lua_rawgeti(L, table, VIEW);
   push_name(L, table, RESPONSE_NAME);
   lua_rawget(L, -2);
-  bool unused = r->script.response && lua_topointer(L, -1) == r->script.response;
+  bool unused = r->script.response && lua_topointer(L, -1) == r->script.response &&
+                !lua_getmetatable(L, -1); /* of the script's */
   if (unused) {
     lua_pushnil(L);
     unused = !lua_next(L, -2);
@@ -66,19 +67,21 @@ static void renew_response(lua_State *L, struct relay *r, int table) {
   lua_settop(L, table);
 }
 
-/* Pushes a hook. False if it cannot be called here: it is no function, or the coroutine serves another. */
-static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name) {
+/* Pushes a hook. False if it cannot be called here: it is no function, or the coroutine serves another. To find it may
+ * take a metamethod of the script's, which may end that the relay has a coroutine. */
+static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name, lua_State *thread) {
   lua_rawgeti(L, table, ENVIRONMENT);
   push_name(L, table, name);
   lua_gettable(L, -2);
   lua_replace(L, -2);
-  return lua_isnil(L, -1) || (lua_isfunction(L, -1) && hook_is_free(r->script.thread));
+  return lua_isnil(L, -1) || (lua_isfunction(L, -1) && r->script.thread == thread && hook_is_free(thread));
 }
 
 /* Calls the hook on top of the stack, if it is not nil, and leaves what has come of that. */
 static enum hook_status call_hook(lua_State *L, int table, int argument, lua_State *thread) {
   if (lua_isnil(L, -1)) return HOOK_DONE;
-  int hook = lua_gettop(L), running = hook + 1;
+  int hook = lua_gettop(L), running = hook + 2;
+  lua_rawgeti(L, table, THREAD); /* on the stack it lives on, whatever becomes of the session meanwhile */
   lua_rawgeti(L, table, RUNNING);
   lua_rawgeti(L, running, 1);
   lua_rawgeti(L, table, CALL);
@@ -154,7 +157,7 @@ int script_command(lua_State *L, struct relay *r) {
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   push_reference(L, r->script.table);
   renew_response(L, r, table);
-  if (!push_hook(L, r, table, READ_QUERY)) return lua_settop(L, top), 3;
+  if (!push_hook(L, r, table, READ_QUERY, thread)) return lua_settop(L, top), 3;
   enum hook_status status = call_hook(L, table, payload, thread);
   if (status == HOOK_DONE && r->script.thread == thread && decide(L, r, table, payload)) return -1;
   hook_push_status(L, status);
@@ -181,7 +184,7 @@ int script_answer(lua_State *L, struct relay *r) {
   script_hand_over(L, r);
   push_reference(L, r->script.table);
   lua_rawgeti(L, table, INJECTION);
-  if (!thread || !lua_isuserdata(L, kept) || !push_hook(L, r, table, READ_QUERY_RESULT))
+  if (!thread || !lua_isuserdata(L, kept) || !push_hook(L, r, table, READ_QUERY_RESULT, thread))
     return lua_settop(L, command), 4;
   set(L, table, injection, RESULTSET, kept);
   enum hook_status status = call_hook(L, table, injection, thread);

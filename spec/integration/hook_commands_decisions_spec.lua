@@ -173,6 +173,39 @@ for _, server in ipairs(servers.all()) do
         .. "query\tnil\n1\tSELECT 2\n2\tnew\n", true)
     end)
 
+    it("proxy.response has no metatable of the command before, even if it was left empty", function()
+      series:run [[
+        function read_query(packet)
+          if packet:find("ANSWER") then return proxy.PROXY_SEND_RESULT end
+          setmetatable(proxy.response, { __index = { type = proxy.MYSQLD_PACKET_OK } })
+        end]]
+      local client = series:login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.equal("(lua) handling proxy.response failed, check error-log", client:ask("ANSWER").errmsg)
+    end)
+
+    it("are looked up for each command, if need be by the script itself, which may do more then", function()
+      series:run [[
+        local globals, ends = _G, false
+        function read_query_result() print("answered") end
+        local function read_query(packet)
+          print("asked", packet:sub(2))
+          ends = true
+          proxy.queries:append(1, packet)
+          return proxy.PROXY_SEND_QUERY
+        end
+        setmetatable(getfenv(), { __index = function(_, name)
+          if name ~= "read_query" then return globals[name] end
+          if ends then proxy.connection.connection_close = true end
+          return read_query
+        end })]]
+      local client = series:login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.same({ { "2" } }, client:ask("SELECT 2").rows)
+      assert.truthy(client:wait_for_end())
+      series:prints("asked\tSELECT 1\nanswered\nasked\tSELECT 2\nanswered\n", true)
+    end)
+
     it("connect_server chooses a server", function()
       local function lands(index)
         series:run(EVAL .. "function connect_server() print('asked') proxy.connection.backend_ndx = " .. index
