@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "memory.h"
+
 /* Where the modules are, seen from the folder of this program. The first layout that exists is taken. */
 static const struct layout {
   const char *lua, *c;
@@ -106,10 +108,30 @@ static void enlarge_stack(void) {
 #endif
 }
 
+#if !defined(LUA_JITLIBNAME) && !defined(__SANITIZE_ADDRESS__)
+static int panic(lua_State *L) {
+  fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n", lua_tostring(L, -1));
+  return 0;
+}
+#endif
+
+/* LuaJIT has an allocator of its own. The sanitizers have to see each block. */
+static lua_State *new_state(struct memory *memory) {
+#if defined(LUA_JITLIBNAME) || defined(__SANITIZE_ADDRESS__)
+  (void)memory;
+  return luaL_newstate();
+#else
+  lua_State *L = lua_newstate(memory_allocate, memory);
+  if (L) lua_atpanic(L, panic);
+  return L;
+#endif
+}
+
 int main(int argc, char **argv) {
+  struct memory memory = {0};
   enlarge_stack();
   signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an error of write() */
-  lua_State *L = luaL_newstate();
+  lua_State *L = new_state(&memory);
   if (!L) {
     fputs("mysql-proxy: not enough memory\n", stderr);
     return EXIT_FAILURE;
@@ -126,5 +148,6 @@ int main(int argc, char **argv) {
     fprintf(stderr, "mysql-proxy: %s\n", message ? message : "an error that is no text");
   }
   lua_close(L);
+  memory_free(&memory);
   return status;
 }
