@@ -69,6 +69,7 @@ void relay_forget(struct relay *r, struct stream *s) {
   bool by_itself = !r->ended;
   s->relay = NULL;
   r->ended = true;
+  if (by_itself && r->counting) counting_lose(r, false);
   if (r->client == s) r->client = NULL;
   if (r->server == s) r->server = NULL;
   struct stream *other = r->client ? r->client : r->server;

@@ -277,6 +277,20 @@ static int due(lua_State *L) {
   return 1;
 }
 
+/* relay:statement(): of the command whose answer comes next, the digest and the text as statistics:digests() has them.
+ * Nothing if no answer is due, or if it is not counted. */
+static int statement(lua_State *L) {
+  struct relay *r = check_relay(L);
+  if (!r->counting || !r->pending_count) return 0;
+  const struct digest *d = statistics_find(r->counting->statistics, relay_pending_at(r, 0)->statement);
+  if (!d) return 0;
+  char name[DIGEST_NAME];
+  digest_name(d, name);
+  lua_pushstring(L, name);
+  lua_pushlstring(L, d->text, d->text_length);
+  return 2;
+}
+
 /* relay:detach(): the server's stream leaves the relay, to be used for another client; no answer may be due.
  * Result: the stream, which belongs to its owner again; nil if it cannot be used any more. */
 static int detach(lua_State *L) {
@@ -411,13 +425,25 @@ static int negotiated(lua_State *L) {
 }
 
 void relay_open(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"summary", summary}, {"answer", answer},     {"expect_second_error", expect_second_error},
-      {"due", due},         {"detach", detach},     {"attach", attach},
-      {"start", start},     {"watch", watch},       {"forward", forward},
-      {"reply", reply},     {"inject", inject},     {"close_when_idle", close_when_idle},
-      {"count", count},     {"counters", counters}, {"times", times},
-      {"script", script},   {"serve", serve},       {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"summary", summary},
+                                     {"answer", answer},
+                                     {"expect_second_error", expect_second_error},
+                                     {"due", due},
+                                     {"statement", statement},
+                                     {"detach", detach},
+                                     {"attach", attach},
+                                     {"start", start},
+                                     {"watch", watch},
+                                     {"forward", forward},
+                                     {"reply", reply},
+                                     {"inject", inject},
+                                     {"close_when_idle", close_when_idle},
+                                     {"count", count},
+                                     {"counters", counters},
+                                     {"times", times},
+                                     {"script", script},
+                                     {"serve", serve},
+                                     {NULL, NULL}};
   resultset_open_types(L);
   luaL_newmetatable(L, RELAY_TYPE);
   lua_pushvalue(L, -1);

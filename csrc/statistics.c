@@ -1,5 +1,6 @@
 #include "statistics.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -183,6 +184,10 @@ uint64_t statistics_digest(struct statistics *s, const struct account *account, 
 const struct digest *statistics_find(const struct statistics *s, uint64_t key) {
   uint32_t slot = *slot_of(s, key);
   return slot ? s->digests[slot - 1] : NULL;
+}
+
+void digest_name(const struct digest *d, char name[DIGEST_NAME]) {
+  snprintf(name, DIGEST_NAME, "%016llx", (unsigned long long)d->hash);
 }
 
 /* --- counting --------------------------------------------------------------------------------------------------------

@@ -113,6 +113,8 @@ struct statement_tally *statistics_seen(struct statistics *s, uint64_t key);
 
 /* The digest of a key; NULL if there is none (any more). */
 const struct digest *statistics_find(const struct statistics *s, uint64_t key);
+enum { DIGEST_NAME = 16 + 1 };
+void digest_name(const struct digest *d, char name[DIGEST_NAME]);
 
 /* backend may be NULL; now: monotonic, ns. */
 void statistics_count(struct statistics *s, struct tally *backend, const struct counted *c, uint64_t now);

@@ -104,9 +104,9 @@ static int digests(lua_State *L) {
   for (; at < end; at++) {
     const struct digest *d = at ? s->digests[at - 1] : NULL;
     if (!push_seen(L, d ? &d->seen : &s->other, past)) continue;
-    char name[17] = "other";
+    char name[DIGEST_NAME] = "other";
     if (d) {
-      snprintf(name, sizeof name, "%016llx", (unsigned long long)d->hash);
+      digest_name(d, name);
       const char *user = d->text + d->text_length;
       set_text(L, "text", d->text, d->text_length);
       set_text(L, "user", user, d->user_length);

@@ -225,7 +225,7 @@ function Backend:set_state(state)
     self.times_down = self.times_down + 1
   end
   self.state = state
-  self.down_since = state == M.DOWN and uv.now() or nil
+  self.down_since, self.down_at = state == M.DOWN and uv.now() or nil, os.time()
 end
 
 function Backend:mark_up()
@@ -238,8 +238,8 @@ function Backend:mark_down(reason)
   self.connect_failures = self.connect_failures + 1
   self.times_down = self.times_down + (self.state == M.DOWN and 0 or 1)
   self.state = M.DOWN
-  self.down_since = uv.now()
-  self.last_error, self.last_error_at = reason, os.time()
+  self.down_since, self.down_at = uv.now(), os.time()
+  self.last_error, self.last_error_at = reason, self.down_at
 end
 
 --- Where to connect to.

@@ -39,7 +39,7 @@ local OPTIONS = {
   { group = "application", name = "daemon", kind = "flag", help = "run in the background" },
   { group = "application", name = "keepalive", kind = "flag", help = "start again if a signal killed it" },
   { group = "application", name = "workers", kind = "integer", value = "N", default = 1, least = 1,
-    help = "processes that share the ports" },
+    most = 1000, help = "processes that share the ports" },
   { group = "application", name = "pid-file", kind = "text", value = "FILE", help = "write the process id to FILE" },
   { group = "application", name = "user", kind = "text", value = "NAME",
     help = "become this user when the ports are bound" },

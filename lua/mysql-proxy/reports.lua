@@ -19,7 +19,6 @@ local recent_errors = require "mysql-proxy.recent_errors"
 local script = require "mysql-proxy.script"
 local session = require "mysql-proxy.session"
 local statistics = require "mysql-proxy.statistics"
-local uv = require "luv"
 
 local M = {}
 
@@ -56,6 +55,10 @@ local function record_of(each)
   if relay then
     commands, from_client, from_server = relay:counters()
   end
+  local digest, text
+  if busy then
+    digest, text = relay:statement()
+  end
   local state = each.state == "read_query" and busy and "read_query_result" or each.state
   return {
     id = each.id, client = each.client_name, user = each.login and (each.login.username or ""),
@@ -64,13 +67,14 @@ local function record_of(each)
     command = not relay and "Connect" or busy and "Query" or "Sleep", time = math.floor(each.client:idle()),
     commands = commands, bytes_from_client = from_client, bytes_from_server = from_server,
     in_transaction = flags and flags.in_trans and 1 or 0, port = each.port.kind,
+    digest = digest, text = text,
   }
 end
 
 M.sessions = {
   fields = {
     "id", "client", "user", "db", "backend", "state", "command", "time", "commands", "bytes_from_client",
-    "bytes_from_server", "in_transaction", "port", "state_number",
+    "bytes_from_server", "in_transaction", "port", "state_number", "digest", "text",
   },
   before = function(a, b)
     return a.id < b.id
@@ -147,7 +151,7 @@ M.backends = {
         state = proxy.idle_ports and backends.UNKNOWN or each.state,
         uuid = each.uuid, connected_clients = proxy.idle_ports and 0 or each.connected_clients,
         idle_connections = each.pool:count() + each.read_only_pool:count(),
-        down_since = each.down_since and os.time() - math.floor((uv.now() - each.down_since) / 1000),
+        down_since = each.down_since and each.down_at,
         last_error = each.last_error, last_error_at = each.last_error_at, connect_failures = each.connect_failures,
         times_down = each.times_down, count = counted.count, errors = counted.errors,
         bytes_from_client = counted.bytes_from_client, bytes_from_server = counted.bytes_from_server,

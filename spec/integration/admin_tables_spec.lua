@@ -101,13 +101,22 @@ describe("the admin interface", function()
     assert.equal("1,2", rows("SELECT in_transaction, commands" .. where))
     client:ask("COMMIT")
     assert.equal("0", rows("SELECT in_transaction" .. where))
-    client:send("\3SELECT SLEEP(100)")
+    client:send("\3SELECT SLEEP(100), 'of sessions'")
     assert(process.wait_until(function()
       return rows("SELECT state, command" .. where) == "read_query_result,Query"
     end, 10))
     local id = rows("SELECT id" .. where)
     assert.equal(id .. ",nopass,NULL,Query", (rows("SHOW PROCESSLIST"):match(id .. ",nopass,[^ ]*"):gsub(
       "127.0.0.1:%d+,NULL,Query.*", "NULL,Query")))
+    assert.truthy(rows("SHOW FULL PROCESSLIST"):find("read_query_result,SELECT SLEEP( ? ) , ?", 1, true))
+    local running = rows("SELECT digest, text" .. where)
+    assert.matches("^%x+,SELECT SLEEP%( %? %) , %?$", running)
+    admin:ask("KILL " .. id)
+    -- The server would look for its client only seconds later.
+    server:sql("KILL " .. server:sql("SELECT id FROM information_schema.processlist WHERE info LIKE "
+      .. "'SELECT SLEEP(100), %'"):match("%d+"))
+    assert.equal(running, rows("SELECT digest, text FROM query_digests WHERE text LIKE '%SLEEP% , ?'"))
+    assert.equal("1,0", rows("SELECT count, errors FROM query_digests WHERE text LIKE '%SLEEP% , ?'"))
     client:close()
     assert(process.wait_until(function()
       return rows("SELECT COUNT(*)" .. where) == "0"

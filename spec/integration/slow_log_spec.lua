@@ -153,6 +153,19 @@ for _, server in ipairs(servers.all()) do
       client:ask "SELECT SLEEP(0.5)"
       assert.matches("SELECT SLEEP%(0%.5%);\n$", process.read_file(file))
       assert.equal(before, process.read_file(file .. ".1"))
+
+      local admin = raw.connect(proxy.admin_port):login("operator")
+      client:send "\3SELECT SLEEP(100)"
+      assert(process.wait_until(function()
+        local row = admin:ask("SELECT id, time FROM sessions WHERE command = 'Query' AND port = 'proxy'").rows[1]
+        return row and tonumber(row[2]) >= 1 and admin:ask("KILL " .. row[1])
+      end, 10))
+      -- The server would look for its client only seconds later.
+      server:sql("KILL " .. server:sql("SELECT id FROM information_schema.processlist WHERE info LIKE "
+        .. "'SELECT SLEEP(100)%'"):match("%d+"))
+      assert.matches("Killed: 1  Backend: 127%.0%.0%.1:%d+\nSET timestamp=%d+;\nSELECT SLEEP%(100%);\n$",
+        process.read_file(file))
+      admin:close()
     end)
 
     it("follows SET and RELOAD, in all workers and in those that start later", function()

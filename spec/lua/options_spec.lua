@@ -175,6 +175,8 @@ describe("mysql-proxy.options", function()
         "--slow-query-time needs what --proxy-skip-profiling leaves out" },
       ["a negative time of slow statements"] = { { "--slow-query-log=x", "--slow-query-time=-1" },
         "value -1 for --slow-query-time is out of range: 0 ... 2147483647" },
+      ["more workers than any machine has use for"] = { { "--workers=1001" },
+        "value 1001 for --workers is out of range: 1 ... 1000" },
       ["a log in a file and in syslog"] = { { "--log-file=x", "--log-use-syslog" },
         "log-file and log-use-syslog were given, but only one is allowed" },
       ["a log format that there is not"] = { { "--log-format=xml" },

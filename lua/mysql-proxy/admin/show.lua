@@ -105,7 +105,7 @@ function makers.processlist(_, session)
   local rows = {}
   for index, row in ipairs(tables.get(nil, "sessions").rows(session.admin, session)) do
     rows[index] = {
-      row[1], row[3] or "unauthenticated user", row[2], row[4] ~= "" and row[4] or nil, row[7], row[8], row[6], nil,
+      row[1], row[3] or "unauthenticated user", row[2], row[4] ~= "" and row[4] or nil, row[7], row[9], row[6], row[15],
     }
   end
   return {

@@ -12,6 +12,10 @@ local function when(time)
   return time and os.date("%Y-%m-%d %H:%M:%S", time)
 end
 
+local function rounded(seconds)
+  return tonumber(("%.6f"):format(seconds))
+end
+
 local function rows(admin, session)
   local list = {}
   for number, each in ipairs(admin.proxy.processes:records(session, "backends")) do
@@ -19,7 +23,7 @@ local function rows(admin, session)
       each.index, each.address, each.order or backends.STATES[each.state] or "unknown", TYPES[each.type] or "unknown",
       each.uuid, each.connected_clients, each.idle_connections, when(each.down_since), each.last_error,
       when(each.last_error_at), each.count, each.errors, each.bytes_from_client, each.bytes_from_server,
-      each.count > 0 and each.seconds / each.count or nil, index = each.index, address = each.address,
+      each.count > 0 and rounded(each.seconds / each.count) or nil, index = each.index, address = each.address,
     }
   end
   return list

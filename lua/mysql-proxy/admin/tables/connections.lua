@@ -42,7 +42,7 @@ local function admin_row(session)
   local running = session.work ~= nil
   return {
     session.id, session.client_name, session.login and (session.login.username or ""), session.database or "", nil,
-    session.state, session.state ~= "commands" and "Connect" or running and "Query" or "Sleep",
+    session.state, session.state ~= "commands" and "Connect" or running and "Query" or "Sleep", nil,
     math.floor(session.client:idle()), session.count, nil, nil, 0, "admin",
   }
 end
@@ -54,8 +54,8 @@ local function sessions(admin, session)
   end
   for _, each in ipairs(admin.proxy.processes:records(session, "sessions")) do
     rows[#rows + 1] = {
-      each.id, each.client, each.user, each.db, each.backend, each.state, each.command, each.time, each.commands,
-      each.bytes_from_client, each.bytes_from_server, each.in_transaction, each.port,
+      each.id, each.client, each.user, each.db, each.backend, each.state, each.command, each.digest, each.time,
+      each.commands, each.bytes_from_client, each.bytes_from_server, each.in_transaction, each.port, each.text,
     }
   end
   return rows
@@ -82,12 +82,14 @@ return {
       { "backend", "STRING", "its server" },
       { "state", "STRING", "as in log lines" },
       { "command", "STRING", "Connect, Sleep or Query" },
+      { "digest", "STRING", "of the statement that runs, as in query_digests" },
       { "time", "LONGLONG", "seconds since anything has moved" },
       { "commands", "LONGLONG", "that it has sent" },
       { "bytes_from_client", "LONGLONG", "after its login" },
       { "bytes_from_server", "LONGLONG", "after its login" },
       { "in_transaction", "LONG", "1 if its server has said so with the last answer" },
       { "port", "STRING", "proxy, read-only proxy or admin" },
+      { "text", "STRING", "of the statement that runs, without its values" },
     },
     rows = sessions,
   },
