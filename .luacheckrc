@@ -17,6 +17,7 @@ files["spec/integration/scripts"] = {
 }
 files["spec/bench/look.lua"] = script
 files["spec/bench/walk.lua"] = script
+files["spec/bench/busy.lua"] = script
 -- In modules that scripts require, `proxy` is the connection that is running.
 files["lua/proxy"] = { globals = { "proxy" } }
 -- Only for editors.

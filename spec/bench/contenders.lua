@@ -44,14 +44,14 @@ function M.haproxy(server)
   return start("HAProxy", port, "haproxy", { "-db", "-f", config })
 end
 
---- The proxy of a build folder, with its default options, or one more.
-function M.proxy(server, build, option)
+--- The proxy of a build folder, with its default options, and others.
+function M.proxy(server, build, ...)
   local port = process.free_port()
   return start("mysql-proxy", port, build .. "/mysql-proxy", {
     "--proxy-address=127.0.0.1:" .. port,
     "--proxy-read-only-address=127.0.0.1:" .. process.free_port(),
     "--proxy-backend-addresses=127.0.0.1:" .. server.port,
-    option,
+    ...,
   })
 end
 

@@ -1,4 +1,5 @@
--- What a second worker adds.
+-- What a second worker adds: where the client, the proxy and the server share the cores, and where the proxy needs most
+-- of them.
 
 local uv = require "luv"
 
@@ -22,36 +23,43 @@ local function cpu_of(proxy)
   return seconds
 end
 
---- The rows of the table.
----@param options table rounds, seconds, build
-function M.measure(server, options, progress)
-  local one = contenders.proxy(server, options.build)
-  local two = contenders.proxy(server, options.build, "--workers=2")
+local function compare(server, title, options, more)
+  local one = contenders.proxy(server, options.build, more)
+  local two = contenders.proxy(server, options.build, more, "--workers=2")
   local rates, cpu, ratios = { [one] = {}, [two] = {} }, { [one] = {}, [two] = {} }, {}
-  for _ = 1, options.rounds do
+  for round = 1, options.rounds do
     for _, proxy in ipairs { one, two } do
       local before = cpu_of(proxy)
       local result = sysbench.report(sysbench.run {
         script = "oltp_point_select", command = "run", port = proxy.port, connections = CONNECTIONS,
         seconds = options.seconds, more = { "--table-size=10000", "--db-ps-mode=disable" },
       })
-      table.insert(rates[proxy], result.queries / result.seconds)
-      table.insert(cpu[proxy], (cpu_of(proxy) - before) / result.queries * 1e6)
+      rates[proxy][round] = result.queries / result.seconds
+      cpu[proxy][round] = (cpu_of(proxy) - before) / result.queries * 1e6
     end
-    ratios[#ratios + 1] = rates[two][#ratios + 1] / rates[one][#ratios + 1]
+    ratios[round] = rates[two][round] / rates[one][round]
   end
   one.stop()
   two.stop()
-  local row = {
-    ("point select, %d cores for all"):format(#uv.cpu_info()), tostring(CONNECTIONS),
-    report.number(report.median(rates[one])), report.number(report.median(rates[two])), report.spread(ratios),
-    ("%.1f"):format(GAIN), report.number(report.median(cpu[one])), report.number(report.median(cpu[two])),
-  }
-  progress("workers: %s /s with one, %s /s with two", row[3], row[4])
   return {
-    { "", "connections", "one worker /s", "two /s", "two / one", "at least", "one worker CPU µs", "two CPU µs" },
-    row,
+    title, tostring(CONNECTIONS), report.number(report.median(rates[one])), report.number(report.median(rates[two])),
+    report.spread(ratios), ("%.1f"):format(GAIN), report.number(report.median(cpu[one])),
+    report.number(report.median(cpu[two])),
   }
+end
+
+--- The rows of the table.
+---@param options table rounds, seconds, build
+function M.measure(server, options, progress)
+  local busy = "--proxy-lua-script=" .. uv.fs_realpath(debug.getinfo(1, "S").source:match("^@(.*)/") .. "/busy.lua")
+  local rows = { {
+    ("%d cores for all"):format(#uv.cpu_info()), "connections", "one worker /s", "two /s", "two / one", "at least",
+    "one worker CPU µs", "two CPU µs",
+  }, compare(server, "point select", options), compare(server, "through a script that computes", options, busy) }
+  for index = 2, #rows do
+    progress("workers, %s: %s /s with one, %s /s with two", rows[index][1], rows[index][3], rows[index][4])
+  end
+  return rows
 end
 
 return M
