@@ -177,12 +177,18 @@ static int l_current_folder(lua_State *L) {
   return 1;
 }
 
-/* program() -> path of the running program | nil, message, errno */
+/* program() -> path of the running program | nil, message, errno
+ * If its file has been replaced, Linux adds a word to the path: the new one is there then. */
 static int l_program(lua_State *L) {
+  static const char replaced[] = " (deleted)";
+  const size_t added = sizeof replaced - 1;
   char path[PATH_MAX];
-  ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
   if (length < 0) return process_fail(L, errno, "finding the program failed");
-  lua_pushlstring(L, path, (size_t)length);
+  path[length] = '\0';
+  if ((size_t)length > added && strcmp(path + length - added, replaced) == 0 && access(path, F_OK) != 0)
+    path[(size_t)length - added] = '\0';
+  lua_pushstring(L, path);
   return 1;
 }
 
