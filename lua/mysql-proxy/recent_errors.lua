@@ -1,5 +1,7 @@
 -- The last errors that clients got, for the admin interface: as many as there is room for.
 
+local uv = require "luv"
+
 local M = {
   MOST = 1000, -- errors
 }
@@ -20,8 +22,9 @@ end
 ---@param err { errcode: integer, sqlstate: string|nil, errmsg: string|nil }
 function RecentErrors:add(session, err)
   session = session or {}
+  local seconds, microseconds = uv.gettimeofday() -- so exactly, as those of several processes are put in order
   self[self.count % M.MOST + 1] = {
-    time = os.time(), session = session.id, client = session.client_name,
+    time = seconds + microseconds / 1e6, session = session.id, client = session.client_name,
     user = session.login and session.login.username, backend = session.backend and session.backend.address,
     code = err.errcode, sqlstate = err.sqlstate, text = err.errmsg and err.errmsg:sub(1, LONGEST_TEXT),
   }

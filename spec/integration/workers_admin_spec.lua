@@ -253,6 +253,15 @@ describe("the admin interface of several workers #long", function()
       end
       assert.equal(before + 3, number("SELECT COUNT(*) FROM errors"))
       assert.equal("3", rows("SELECT COUNT(DISTINCT session) FROM errors WHERE user = 'nobody_of_this_name'"))
+      local names = {}
+      for round = 1, 3 do -- in the order in which they came, whoever had them
+        for index = WORKERS, 1, -1 do
+          names[#names + 1] = ("nobody_%d_%d"):format(round, index)
+          client_of(index, names[#names])
+        end
+      end
+      assert.equal(table.concat(names, " "), rows("SELECT user FROM errors WHERE user LIKE 'nobody\\_%\\_%' "
+        .. "AND user <> 'nobody_of_this_name'"))
     end)
 
     it("answers many at once, of whom some leave before", function()

@@ -6,8 +6,8 @@ local function errors(admin, session)
   local rows = {}
   for index, each in ipairs(admin.proxy.processes:records(session, "errors")) do
     rows[index] = {
-      os.date("%Y-%m-%d %H:%M:%S", each.time), each.session, each.client, each.user, each.backend, each.code,
-      each.sqlstate, each.text,
+      os.date("%Y-%m-%d %H:%M:%S", math.floor(each.time)), each.session, each.client, each.user, each.backend,
+      each.code, each.sqlstate, each.text,
     }
   end
   return rows
