@@ -258,6 +258,7 @@ describe("the admin interface of several workers #long", function()
         for index = WORKERS, 1, -1 do
           names[#names + 1] = ("nobody_%d_%d"):format(round, index)
           client_of(index, names[#names])
+          wait_for("1", ("SELECT COUNT(*) FROM errors WHERE user = '%s'"):format(names[#names]))
         end
       end
       assert.equal(table.concat(names, " "), rows("SELECT user FROM errors WHERE user LIKE 'nobody\\_%\\_%' "

@@ -52,7 +52,8 @@ end
 local function hooks(admin, session)
   local rows = {}
   for index, each in ipairs(admin.proxy.processes:records(session, "hooks")) do
-    rows[index] = { each.name, each.calls, each.seconds, each.last_error, when(each.last_error_at) }
+    local seconds = tonumber(("%.9f"):format(each.seconds))
+    rows[index] = { each.name, each.calls, seconds, each.last_error, when(each.last_error_at) }
   end
   return rows
 end
