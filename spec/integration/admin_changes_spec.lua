@@ -5,25 +5,11 @@ local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
--- Rows as one text: columns by commas, rows by blanks.
-local function text_of(answer)
-  assert(answer.rows, answer.errmsg)
-  local lines = {}
-  for number, row in ipairs(answer.rows) do
-    local cells = {}
-    for index = 1, #answer.names do
-      cells[index] = row[index] or "NULL"
-    end
-    lines[number] = table.concat(cells, ",")
-  end
-  return table.concat(lines, " ")
-end
-
 describe("an operator", function()
   local server, proxy, admin, here
 
   local function rows(sql)
-    return text_of(admin:ask(sql))
+    return raw.text_of(admin:ask(sql))
   end
 
   -- Runs a change. Returns how many rows it has changed.

@@ -7,25 +7,11 @@ local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
--- Rows as one text: columns by commas, rows by blanks.
-local function text_of(answer)
-  assert(answer.rows, answer.errmsg)
-  local lines = {}
-  for number, row in ipairs(answer.rows) do
-    local cells = {}
-    for index = 1, #answer.names do
-      cells[index] = row[index] or "NULL"
-    end
-    lines[number] = table.concat(cells, ",")
-  end
-  return table.concat(lines, " ")
-end
-
 describe("the admin interface", function()
   local server, proxy, admin
 
   local function rows(sql)
-    return text_of(admin:ask(sql))
+    return raw.text_of(admin:ask(sql))
   end
 
   setup(function()
@@ -43,7 +29,7 @@ describe("the admin interface", function()
     it("has what the manual shows", function()
       local answer = admin:ask("select * from proxy_connections")
       assert.same({ "id", "type", "state", "db" }, answer.names)
-      assert.equal("0,server,0, 1,proxy,0, 2,server,10,", text_of(answer))
+      assert.equal("0,server,0, 1,proxy,0, 2,server,10,", raw.text_of(answer))
       assert.equal("0,server,0, 1,proxy,0, 2,server,10,", rows("SELECT * FROM `proxy_connections` ;"))
     end)
 
@@ -264,7 +250,7 @@ describe("the admin interface", function()
     assert.equal("elsewhere", rows("SELECT DATABASE()"))
     assert.equal(0, answer("\31").affected_rows) -- COM_RESET_CONNECTION
     assert.equal(0, answer("\27\0\0").affected_rows) -- COM_SET_OPTION
-    assert.truthy(text_of(answer("\10")):find("operator", 1, true)) -- COM_PROCESS_INFO
+    assert.truthy(raw.text_of(answer("\10")):find("operator", 1, true)) -- COM_PROCESS_INFO
     assert.equal(1094, answer("\12\255\255\0\0").errcode) -- COM_PROCESS_KILL
     for payload, code in pairs {
       [""] = 1835, ["\12\1"] = 1835, ["\28\1\0\0\0"] = 1047, ["\200"] = 1047, ["\0"] = 1047, ["\18"] = 1047,

@@ -5,19 +5,6 @@ local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
 local servers = require "spec.support.server"
 
-local function text_of(answer)
-  assert(answer.rows, answer.errmsg)
-  local lines = {}
-  for number, row in ipairs(answer.rows) do
-    local cells = {}
-    for index = 1, #answer.names do
-      cells[index] = row[index] or "NULL"
-    end
-    lines[number] = table.concat(cells, ",")
-  end
-  return table.concat(lines, " ")
-end
-
 local SCRIPT = [[
   function connect_server() end
   function read_query(packet)
@@ -41,7 +28,7 @@ for _, server in ipairs(servers.all()) do
     end
 
     local function rows(sql)
-      return text_of(admin:ask(sql))
+      return raw.text_of(admin:ask(sql))
     end
 
     local function texts()

@@ -9,25 +9,11 @@ local servers = require "spec.support.server"
 
 local WORKERS = 3
 
--- Rows as one text: columns by commas, rows by blanks.
-local function text_of(answer)
-  assert(answer.rows, answer.errmsg)
-  local lines = {}
-  for number, row in ipairs(answer.rows) do
-    local cells = {}
-    for index = 1, #answer.names do
-      cells[index] = row[index] or "NULL"
-    end
-    lines[number] = table.concat(cells, ",")
-  end
-  return table.concat(lines, " ")
-end
-
 describe("the admin interface of several workers #long", function()
   local server, here, proxy, admin, workers, clients, metrics_port
 
   local function rows(sql)
-    return text_of(admin:ask(sql))
+    return raw.text_of(admin:ask(sql))
   end
 
   local function number(sql)
@@ -279,7 +265,7 @@ describe("the admin interface of several workers #long", function()
       end
       for index, each in ipairs(many) do
         if index % 3 ~= 0 then
-          assert.equal(expected, text_of(each:answer(each:packet())))
+          assert.equal(expected, raw.text_of(each:answer(each:packet())))
         end
         each:close()
       end
@@ -527,7 +513,7 @@ describe("the admin interface of several workers #long", function()
       assert.is_true(works(client))
       assert.equal("1", rows("SELECT COUNT(*) FROM sessions WHERE port = 'proxy'")) -- as the old one still knows
       local new = raw.connect(proxy.admin_port):login("nopass")
-      assert.equal("0", text_of(new:ask("SELECT COUNT(*) FROM sessions WHERE port = 'proxy'")))
+      assert.equal("0", raw.text_of(new:ask("SELECT COUNT(*) FROM sessions WHERE port = 'proxy'")))
       new:close()
       assert.matches("^HTTP/1.1 200", metrics("/healthz"))
       client:close()

@@ -193,4 +193,18 @@ function Raw:close()
   uv.run("nowait")
 end
 
+--- The rows of an answer as one text: columns by commas, rows by blanks.
+function M.text_of(answer)
+  assert(answer.rows, answer.errmsg)
+  local lines = {}
+  for number, row in ipairs(answer.rows) do
+    local cells = {}
+    for index = 1, #answer.names do
+      cells[index] = row[index] or "NULL"
+    end
+    lines[number] = table.concat(cells, ",")
+  end
+  return table.concat(lines, " ")
+end
+
 return M
