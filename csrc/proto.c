@@ -348,7 +348,7 @@ static void read_login_41(lua_State *L, struct cursor *c, uint32_t flags) {
 
 /* from_response_packet(payload, server_capabilities): capabilities, extended_capabilities, server_capabilities,
  * protocol_41 (boolean), ssl_request (true if it is one), and, of a 4.1 login: max_packet_size, charset, username,
- * response, database, auth_plugin_name, attributes. */
+ * response, database, auth_plugin_name, attributes (as a string, not taken apart). */
 static int from_response_packet(lua_State *L) {
   struct cursor c = check_payload(L);
   size_t payload_length = cursor_left(&c);

@@ -2,23 +2,20 @@
  * values, for the server's performance_schema. Source: "Protocol::HandshakeResponse41". */
 #include "proto.h"
 
+/* As one string: hardly anybody wants to know them one by one. */
 void proto_read_attributes(lua_State *L, struct cursor *c) {
   uint64_t length = cursor_lenenc(c);
   const uint8_t *bytes = cursor_bytes(c, length);
   if (!bytes) return;
   struct cursor pairs = cursor_over(bytes, length);
-  lua_newtable(L);
-  while (cursor_left(&pairs) && !pairs.failed) {
-    uint64_t name_length = cursor_lenenc(&pairs);
-    const uint8_t *name = cursor_bytes(&pairs, name_length);
-    uint64_t value_length = cursor_lenenc(&pairs);
-    const uint8_t *value = cursor_bytes(&pairs, value_length);
+  const uint8_t *whole = bytes; /* up to the last pair that is */
+  while (cursor_left(&pairs)) {
+    cursor_bytes(&pairs, cursor_lenenc(&pairs));
+    cursor_bytes(&pairs, cursor_lenenc(&pairs));
     if (pairs.failed) break;
-    lua_pushlstring(L, (const char *)name, name_length);
-    lua_pushlstring(L, (const char *)value, value_length);
-    lua_rawset(L, -3);
+    whole = pairs.at;
   }
-  lua_setfield(L, -2, "attributes");
+  set_string(L, "attributes", bytes, (size_t)(whole - bytes));
 }
 
 static size_t lenenc_size(uint64_t value) { return value < 0xfb ? 1 : value <= 0xffff ? 3 : value <= 0xffffff ? 4 : 9; }
@@ -34,7 +31,8 @@ static uint8_t *store_lenenc_string(uint8_t *to, const char *bytes, size_t lengt
 const char *proto_attributes_block(lua_State *L, size_t *length) {
   lua_getfield(L, 1, "attributes");
   if (lua_isnil(L, -1)) return NULL;
-  if (!lua_istable(L, -1)) luaL_error(L, ".attributes has to be a table");
+  if (lua_type(L, -1) == LUA_TSTRING) return lua_tolstring(L, -1, length);
+  if (!lua_istable(L, -1)) luaL_error(L, ".attributes has to be a table, or what from_response_packet gives");
   int table = lua_gettop(L);
   *length = 0;
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {

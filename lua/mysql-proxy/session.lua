@@ -70,6 +70,10 @@ local function new(proxy, port, client)
   local self = setmetatable({
     id = ids.next(), proxy = proxy, port = port, client = client, client_name = client:address("peer") or "?",
     state = "connect_server",
+    -- With room for what comes in each login.
+    attempt = nil, backend = nil, server = nil, greeted = nil, login = nil, login_packet = nil, login_sequence = nil,
+    turn = nil, client_sequence = nil, sequence_shift = nil, switched = nil, auth_result = nil, auth_sequence = nil,
+    client_db = nil, relay = nil, hooks = nil, ending = nil, chosen = nil,
   }, Session)
   client:owner(self)
   client:timeout(proxy.login_timeout)

@@ -71,13 +71,19 @@ function M.new(digests)
   }, Statistics)
 end
 
+local function note_hooks(self, environment)
+  for _, name in pairs(ASKED) do
+    if environment[name] ~= nil then
+      self.has_hook[name] = true
+    end
+  end
+end
+
 --- Has a session's relay count from here on, its present server's too.
 ---@param session Session
 function Statistics:count(session)
-  for _, name in pairs(ASKED) do
-    if session.environment and session.environment[name] ~= nil then
-      self.has_hook[name] = true
-    end
+  if session.environment then
+    note_hooks(self, session.environment)
   end
   local server, backend = session.server, session.backend
   if backend and not backend.counters then

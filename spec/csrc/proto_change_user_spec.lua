@@ -25,7 +25,9 @@ describe("mysql.proto and COM_CHANGE_USER", function()
     fields.attributes = { name = ("x"):rep(70000) }
     assert.equal(bare .. "\253\121\17\1\4name\253\112\17\1" .. ("x"):rep(70000),
       proto.to_change_user_packet(fields))
-    for _, wrong in ipairs { "text", { 1 }, { name = 1 } } do
+    fields.attributes = "\3_os\5Linux"
+    assert.equal(bare .. "\10\3_os\5Linux", proto.to_change_user_packet(fields))
+    for _, wrong in ipairs { 1, { 1 }, { name = 1 } } do
       fields.attributes = wrong
       assert.has_error(function()
         proto.to_change_user_packet(fields)
