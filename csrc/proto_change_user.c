@@ -24,9 +24,9 @@ static int from_change_user_packet(lua_State *L) {
   return 1;
 }
 
-/* The same keys, and attributes: a table of strings by their names, or what from_response_packet gives. What auth_plugin_name or attributes is missing is
- * left out, as CLIENT_PLUGIN_AUTH or CLIENT_CONNECT_ATTRS was not negotiated then; where it was, the server refuses a
- * packet without, so an empty table is another thing than none. */
+/* The same keys, and attributes: a table of strings by their names, or what from_response_packet gives. What
+ * auth_plugin_name or attributes is missing is left out, as CLIENT_PLUGIN_AUTH or CLIENT_CONNECT_ATTRS was not
+ * negotiated then; where it was, the server refuses a packet without, so an empty table is another thing than none. */
 static int to_change_user_packet(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   size_t user_length, response_length, database_length, plugin_length;
