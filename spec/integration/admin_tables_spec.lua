@@ -217,6 +217,15 @@ describe("the admin interface", function()
     assert.equal("proxy", rows("SELECT DATABASE()"))
   end)
 
+  it("serves mysqladmin", function()
+    local code, out, errors = process.run("mysqladmin", {
+      "--no-defaults", "--host=127.0.0.1", "--port=" .. proxy.admin_port, "--user=operator", "ping", "status",
+      "extended-status", "variables", "processlist",
+    })
+    assert(code == 0, errors)
+    assert.matches("mysqld is alive.*Uptime: %d+ .*| Questions +| %d+ +|.*| log_level +| debug +|.*| operator |", out)
+  end)
+
   it("refuses what is wrong with a server's errors, and goes on", function()
     for statement, wanted in pairs {
       ["SELECT * FROM nowhere"] = { 1146, "42S02", "Table 'proxy.nowhere' doesn't exist" },

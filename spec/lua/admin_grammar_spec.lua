@@ -58,11 +58,21 @@ describe("mysql-proxy.admin.grammar", function()
       for _, text in ipairs {
         "select * from backends", "SeLeCt\t*\nFROM  backends ;", "/* a */ SELECT/**/*/* b */FROM backends -- end",
         "SELECT * # rest\nFROM backends;;", "-- first\nSELECT * FROM `backends`", "/*!40101 SELECT * FROM backends */;",
+        "SELECT /*! * */ FROM /*!50002 backends*/", "SELECT * /*!99999 , 1 */ FROM backends /*!080012 nothing*/",
+        "SELECT * FROM /*!40000 backends /* of '*/ */ -- /*!", "/*!SELECT * FROM `backends`*/",
       } do
         local statement = parse(text)
         assert.is_true(statement.items[1].star)
         assert.equal("backends", statement.from.name)
       end
+    end)
+
+    it("has version comments where they are code, and not in strings", function()
+      assert.same(literal "/*!1*/", parse("SELECT /*!50000 '/*!1*/' */").items[1].expression)
+      assert.same(literal "'*/", parse("SELECT /*! '''*/' */").items[1].expression)
+      assert.matches("near '/*!50000 1' at line 2", refused("SELECT\n/*!50000 1").errmsg, 1, true)
+      assert.matches("near 'b", refused("SELECT 1 /*!99999\n\n*/ a b /*!99999*/").errmsg, 1, true)
+      assert.matches("at line 3", refused("SELECT 1 /*!99999\n\n*/ a b /*!99999*/").errmsg, 1, true)
     end)
 
     it("takes any name in backticks", function()

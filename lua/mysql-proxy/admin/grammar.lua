@@ -157,10 +157,7 @@ local any_statement = select_statement + show_statement + describe_statement + s
   + statement("help", word "HELP" * (lexer.any_name + lexer.string) ^ -1 / 0)
   + statement("use", word "USE" * field("schema", lexer.any_name))
 
--- The whole of a statement may be in a version comment: /*!40101 SET NAMES utf8 */
-local whole = V "statement" + P "/*!" * lpeg.R "09" ^ 0 * skip * V "statement" * lexer.sign "*/"
-
-local rules = { skip * whole * sign ";" ^ 0 * -P(1), statement = any_statement }
+local rules = { skip * V "statement" * sign ";" ^ 0 * -P(1), statement = any_statement }
 for rule, pattern in pairs(expression_grammar) do
   rules[rule] = pattern
 end
@@ -204,7 +201,9 @@ function M.parse(text)
       errcode = 1105, sqlstate = "HY000",
       errmsg = ("A statement for the admin interface may have %d bytes, this one has %d"):format(LONGEST, #text),
     }
-  elseif nothing:match(text) then
+  end
+  text = lexer.without_version_comments(text)
+  if nothing:match(text) then
     return nil, { errcode = 1065, sqlstate = "42000", errmsg = "Query was empty" }
   end
   lexer.reset()

@@ -5,7 +5,9 @@ local lpeg = require "lpeg"
 
 local P, R, S, C, Cc, Cmt = lpeg.P, lpeg.R, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Cmt
 
-local M = {}
+local M = {
+  VERSION = 80011, -- of the server that this looks like (admin/init.lua), as version comments have it
+}
 
 local farthest = 1
 
@@ -28,6 +30,37 @@ local blank = S " \t\r\n\f\v"
 local line_end = P "\n" + -1
 local line_comment = (P "#" + P "--" * #(blank + -1)) * (1 - P "\n") ^ 0 * line_end
 local comment = P "/*" * -S "!" * (1 - P "*/") ^ 0 * "*/"
+
+-- What is no code, to its end or that of the text, so that the text is looked at once.
+local function to(close, escape)
+  return (escape * 1 + (1 - P(close))) ^ 0 * (P(close) + -1)
+end
+local no_code = P "'" * to("'", P "\\") + P '"' * to('"', P "\\") + P "`" * to("`", P(false)) + line_comment
+  + P "/*" * -S "!" * to("*/", P(false))
+
+local function blanks(text)
+  return (text:gsub("[^\n]", " "))
+end
+
+local inside = (no_code + (1 - P "*/")) ^ 0
+local version_comment = C(P "/*!" * C(R "09" ^ -6)) * C(inside) * (C "*/" + -1)
+  / function(open, version, code, close)
+    if not close then
+      return -- as it is
+    elseif version ~= "" and tonumber(version) > M.VERSION then
+      return blanks(open .. code .. close)
+    end
+    return blanks(open) .. code .. "  "
+  end
+local all_code = lpeg.Cs((version_comment + no_code + 1) ^ 0)
+
+--- A text whose version comments, /*!40101 so */, are code if they are for this version, and else blanks. All else
+--- stays where it is.
+---@param text string
+---@return string
+function M.without_version_comments(text)
+  return text:find("/*!", 1, true) and all_code:match(text) or text
+end
 
 M.skip = (blank ^ 1 + comment + line_comment - -P(1)) ^ 0 * reached
 
