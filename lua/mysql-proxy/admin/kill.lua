@@ -25,9 +25,8 @@ end
 -- text: of the session, as the log has it; the others: where its statements run
 local function kill_query(session, id, text, backend, thread_id, path, ip, port)
   local admin = session.admin
-  log(session, "killed the statement of %s", text)
   if not backend then
-    return -- it has none
+    return log(session, "killed the statement of %s, which has none", text)
   end
   local user = admin.username or session.login.username or ""
   local result, message = session:wait(function(resume)
@@ -36,9 +35,11 @@ local function kill_query(session, id, text, backend, thread_id, path, ip, port)
       resume)
   end)
   if not result then
+    log(session, "not killed the statement of %s: %s", text, message)
     errors.raise(1105, "HY000", "To stop a statement the proxy logs in at %s as '%s', which has failed: %s "
       .. "(KILL %d ends the session without a login)", backend, user, message, id)
   end
+  return log(session, "killed the statement of %s", text)
 end
 
 -- Of the admin interface.

@@ -8,30 +8,34 @@ local M = {}
 
 local READ_AT_START = 1238
 
-local function log(session, level, text, ...)
-  local proxy_log = session.admin.proxy.log
-  proxy_log[level](proxy_log, ("admin interface: %s has %s"):format(session:who(), text:format(...)))
+local function log(session, text, ...)
+  session.admin.proxy.log:critical(("admin interface: %s has %s"):format(session:who(), text:format(...)))
 end
 
+local function fail(session, path, message)
+  log(session, "not reloaded %s: %s", path, message)
+  errors.raise(1105, "HY000", "%s", message)
+end
+
+-- path: nil for no script
 local function check_script(session, path)
-  local ok, message = true, nil
   if path then
-    ok, message = script.check(path, session.admin.proxy.log)
-  end
-  if not ok then
-    errors.raise(1105, "HY000", "%s", message)
+    local ok, message = script.check(path, session.admin.proxy.log)
+    if not ok then
+      fail(session, path, message)
+    end
   end
 end
 
 -- All of it is looked at before the first option is set.
 local function reload_file(session)
   local proxy = session.admin.proxy
-  log(session, "critical", "reloaded %s", proxy.options.defaults_file)
   local settings, changed = proxy.read_options()
   if not settings then
-    errors.raise(1105, "HY000", "%s", changed)
+    fail(session, proxy.options.defaults_file, changed)
   end
   check_script(session, settings.proxy_lua_script)
+  log(session, "reloaded %s", proxy.options.defaults_file)
   options.take(proxy, session, settings)
   local warnings = {}
   for _, text in ipairs(settings.warnings) do
@@ -51,8 +55,8 @@ end
 
 local function reload_script(session)
   local path = session.admin.proxy.lua_script
-  log(session, "critical", "reloaded %s", path)
   check_script(session, path)
+  log(session, "reloaded %s", path)
   return {}
 end
 
