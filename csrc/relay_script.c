@@ -7,9 +7,14 @@
 #include "resultset.h"
 
 /* Places in the table. */
-enum { VIEW = 1, QUEUE, INJECTION, RUNNING, ENVIRONMENT, CALL, THREAD, RESPONSE, COMMAND, NAMES };
+enum { VIEW = 1, QUEUE, INJECTION, RUNNING, ENVIRONMENT, CALL, THREAD, RESPONSE, COMMAND, LOOK_UP, NAMES };
 enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE_NAME, ID, QUERY, RESULTSET, LAST_NAME };
 enum { PROXY_SEND_QUERY = 1 };
+
+static int look_up(lua_State *L) {
+  lua_gettable(L, 1);
+  return 1;
+}
 
 void script_attach(lua_State *L, struct relay *r) {
   static const char *const names[] = {"read_query", "read_query_result", "response", "id", "query", "resultset"};
@@ -23,6 +28,8 @@ void script_attach(lua_State *L, struct relay *r) {
     lua_pushvalue(L, i + 2);
     lua_rawseti(L, -2, places[i]);
   }
+  lua_pushcfunction(L, look_up);
+  lua_rawseti(L, -2, LOOK_UP);
   for (int i = 0; i < LAST_NAME; i++) {
     lua_pushstring(L, names[i]);
     lua_rawseti(L, -2, NAMES + i);
@@ -67,14 +74,24 @@ static void renew_response(lua_State *L, struct relay *r, int table) {
   lua_settop(L, table);
 }
 
-/* Pushes a hook. False if it cannot be called here: it is no function, or the coroutine serves another. To find it may
- * take a metamethod of the script's, which may end that the relay has a coroutine. */
+/* Pushes a hook. False if it cannot be called here: it is no function, or the coroutine serves another. To find what
+ * the script has not defined itself may take a metamethod of its: that may fail, or end that the relay has a coroutine.
+ */
 static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name, lua_State *thread) {
+  int hook = lua_gettop(L) + 1;
   lua_rawgeti(L, table, ENVIRONMENT);
   push_name(L, table, name);
-  lua_gettable(L, -2);
-  lua_replace(L, -2);
-  return lua_isnil(L, -1) || (lua_isfunction(L, -1) && r->script.thread == thread && hook_is_free(thread));
+  lua_rawget(L, hook);
+  if (lua_isnil(L, -1)) {
+    lua_settop(L, hook - 1);
+    lua_rawgeti(L, table, LOOK_UP);
+    lua_rawgeti(L, table, ENVIRONMENT);
+    push_name(L, table, name);
+    if (lua_pcall(L, 2, 1, 0) != 0) return false;
+  } else {
+    lua_replace(L, hook);
+  }
+  return lua_isnil(L, hook) || (lua_isfunction(L, hook) && r->script.thread == thread && hook_is_free(thread));
 }
 
 /* Calls the hook on top of the stack, if it is not nil, and leaves what has come of that. */

@@ -210,6 +210,31 @@ function M.take_from_relay(session)
   end
 end
 
+local function index(environment, name)
+  return environment[name]
+end
+
+--- The function of that name of a session's script, or what it has in its place. A name that it has not defined itself
+--- may be looked up by a metamethod of the script's. If that fails, as it does where a script has undeclared names
+--- reported, there is none.
+---@param session table with environment
+---@param name string
+---@return any
+function M.find(session, name)
+  local environment = session.environment
+  local hook = rawget(environment, name)
+  if hook ~= nil then
+    return hook
+  end
+  local ok, found = pcall(index, environment, name)
+  if ok then
+    return found
+  end
+  session.proxy.log:about(session, "debug", ("%s cannot be looked up: %s"):format(name,
+    type(found) == "string" and found or "(null)"))
+  return nil
+end
+
 --- Calls a function of the session's script, if it has one of that name; else that is finished with nil.
 ---@param session table with view and environment
 ---@param name string
@@ -218,7 +243,7 @@ end
 ---@return boolean finished
 ---@return any result
 function M.call(session, name, argument, done)
-  local fn = session.environment[name]
+  local fn = M.find(session, name)
   if fn == nil then
     return true, nil
   end

@@ -5,6 +5,8 @@ local counters = require "mysql.statistics"
 local stream = require "mysql.stream"
 local uv = require "luv"
 
+local hooks = require "mysql-proxy.hooks"
+
 local M = {
   BOUNDS = counters.bounds, ---@type number[] seconds: the upper ends of a histogram's buckets
 }
@@ -71,9 +73,9 @@ function M.new(digests)
   }, Statistics)
 end
 
-local function note_hooks(self, environment)
+local function note_hooks(self, session)
   for _, name in pairs(ASKED) do
-    if environment[name] ~= nil then
+    if hooks.find(session, name) ~= nil then
       self.has_hook[name] = true
     end
   end
@@ -83,7 +85,7 @@ end
 ---@param session Session
 function Statistics:count(session)
   if session.environment then
-    note_hooks(self, session.environment)
+    note_hooks(self, session)
   end
   local server, backend = session.server, session.backend
   if backend and not backend.counters then

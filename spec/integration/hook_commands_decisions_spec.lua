@@ -206,6 +206,29 @@ for _, server in ipairs(servers.all()) do
       series:prints("asked\tSELECT 1\nanswered\nasked\tSELECT 2\nanswered\n", true)
     end)
 
+    it("are those that are there, in a script that has the use of undeclared names reported", function()
+      series:run [[
+        local globals = _G
+        function read_query(packet)
+          if packet:find("MISTAKE") then return undeclared end
+          proxy.queries:append(1, packet)
+          return proxy.PROXY_SEND_QUERY
+        end
+        setmetatable(getfenv(), { __index = function(_, name)
+          if globals[name] == nil then error("variable '" .. name .. "' is not declared", 2) end
+          return globals[name]
+        end })]]
+      local client = series:login()
+      assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+      assert.same({ { "2" } }, client:ask("SELECT 2 /* MISTAKE */").rows)
+      assert.same({ { "3" } }, client:ask("SELECT 3").rows)
+      client:close()
+      series:logs("client closed")
+      local errors = series:leave()
+      assert.equal(1, #errors, table.concat(errors, "\n"))
+      assert.matches("^%(read_query%) .*variable 'undeclared' is not declared", errors[1])
+    end)
+
     it("connect_server chooses a server", function()
       local function lands(index)
         series:run(EVAL .. "function connect_server() print('asked') proxy.connection.backend_ndx = " .. index

@@ -21,7 +21,8 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
-local byte, find, run, take = string.byte, string.find, hooks.run, queue.take
+local byte, find, take = string.byte, string.find, queue.take
+local run, find_hook = hooks.run, hooks.find
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
 local COM_RESET_CONNECTION, COM_QUERY = 31, constants.COM_QUERY
@@ -150,7 +151,7 @@ function M.read_query(session, _, packet, kind, status, result)
   session.queue:reset()
   session.view.response = {}
   local finished = true
-  local hook = session.environment.read_query
+  local hook = find_hook(session, "read_query")
   if hook ~= nil then
     finished, result = run(session, "read_query", hook, packet, decided)
   end
@@ -373,7 +374,7 @@ function M.read_query_result(session, relay, error, kept, command, status, resul
     return hooks.settle(session, "read_query_result", status, result, result_decided)
   end
   local finished = true
-  local hook = session.environment.read_query_result
+  local hook = find_hook(session, "read_query_result")
   if hook ~= nil then
     finished, result = run(session, "read_query_result", hook, inj, result_decided)
   end
@@ -398,7 +399,7 @@ function M.local_infile(session, _, request, command)
     take_over(session, command)
   end
   local finished, result = true, nil
-  local hook, inj = session.environment.read_query_result, session.injection
+  local hook, inj = find_hook(session, "read_query_result"), session.injection
   session.uploading, session.uploaded, inj.resultset = true, false, request
   if hook ~= nil then
     finished, result = run(session, "read_query_result", hook, inj, local_infile_decided)

@@ -67,7 +67,7 @@ end
 
 local function call(session, hook, argument, done)
   local proxy = session.proxy
-  if proxy.profiling and session.environment[hook] ~= nil then
+  if proxy.profiling and hooks.find(session, hook) ~= nil then
     return proxy.statistics:time_hook(hook, hooks.call, session, hook, argument, done)
   end
   return hooks.call(session, hook, argument, done)
