@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fields.h"
+
 int process_fail(lua_State *L, int code, const char *what) {
   lua_pushnil(L);
   lua_pushfstring(L, "%s: %s (%d)", what, strerror(code), code);
@@ -85,27 +87,17 @@ static int l_set_user(lua_State *L) {
   return 1;
 }
 
-static void set_text(lua_State *L, const char *key, const char *text) {
-  lua_pushstring(L, text);
-  lua_setfield(L, -2, key);
-}
-
-static void set_number(lua_State *L, const char *key, lua_Number number) {
-  lua_pushnumber(L, number);
-  lua_setfield(L, -2, key);
-}
-
 /* account(uid) -> table | nil
  * name, uid, gid, dir and shell of any user; luv knows the current one only. */
 static int l_account(lua_State *L) {
   const struct passwd *user = getpwuid((uid_t)luaL_checkinteger(L, 1));
   if (!user) return 0;
   lua_createtable(L, 0, 5);
-  set_text(L, "name", user->pw_name);
+  set_text(L, "name", user->pw_name, strlen(user->pw_name));
   set_number(L, "uid", (lua_Number)user->pw_uid);
   set_number(L, "gid", (lua_Number)user->pw_gid);
-  set_text(L, "dir", user->pw_dir);
-  set_text(L, "shell", user->pw_shell);
+  set_text(L, "dir", user->pw_dir, strlen(user->pw_dir));
+  set_text(L, "shell", user->pw_shell, strlen(user->pw_shell));
   return 1;
 }
 

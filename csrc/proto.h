@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "fields.h"
 #include "packet.h"
 
 /* The functions of the other files, for luaL_register. */
@@ -26,11 +27,6 @@ static inline struct cursor check_payload(lua_State *L) {
 
 static inline int malformed(lua_State *L, const char *packet) {
   return luaL_error(L, "the %s packet is malformed: it ends too early, or a length in it is wrong", packet);
-}
-
-static inline void set_number(lua_State *L, const char *key, double value) {
-  lua_pushnumber(L, value);
-  lua_setfield(L, -2, key);
 }
 
 static inline void set_string(lua_State *L, const char *key, const uint8_t *bytes, size_t length) {

@@ -108,11 +108,14 @@ void relay_update_reading(struct relay *r);
 void relay_close_if_idle(struct relay *r);
 void relay_settle(struct relay *r);
 
-/* Decisions about the waiting command. False: there was not enough memory.
+/* Decisions about the waiting command (relay_commands.c). False: there was not enough memory.
  * It goes to the server as it came; with notify the owner gets on_answer. */
 bool relay_forward(struct relay *r, bool notify);
 /* A command in the form that scripts know goes to the server, or with NULL the waiting one as it came. */
 bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination);
+/* The client gets packets, at least one. If they ask him for a file (LOCAL INFILE) nobody wants it: it is read, and
+ * answered with OK. */
+void relay_answer(struct relay *r, const uint8_t *packets, size_t length);
 /* It is done, with these packets for the client, if any. */
 void relay_reply(struct relay *r, const uint8_t *packets, size_t length);
 

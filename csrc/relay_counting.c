@@ -36,8 +36,7 @@ void counting_free(struct counting *c) {
   free(c);
 }
 
-/* --- prepared statements --------------------------------------------------------------------------------------------
- */
+/* --- prepared statements ------------------------------------------------------------------------------------- */
 
 static struct prepared *prepared_at(struct counting *c, uint32_t id) {
   return &c->prepared[id & (c->prepared_capacity - 1)];
@@ -72,8 +71,7 @@ static void forget(struct counting *c, uint32_t id) {
   if (c->prepared_capacity && prepared_at(c, id)->id == id) prepared_at(c, id)->id = 0;
 }
 
-/* --- commands
- * --------------------------------------------------------------------------------------------------------- */
+/* --- commands ------------------------------------------------------------------------------------------------ */
 
 static void enter_schema(struct counting *c, const char *schema, size_t length) {
   free(c->next_account);

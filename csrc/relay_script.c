@@ -6,8 +6,8 @@
 #include "relay.h"
 #include "resultset.h"
 
-/* Places in the table. */
-enum { VIEW = 1, QUEUE, INJECTION, RUNNING, ENVIRONMENT, CALL, THREAD, RESPONSE, COMMAND, LOOK_UP, NAMES };
+/* Places in the table. The first five are the arguments of relay:script, in their order. */
+enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, RUNNING, CALL, THREAD, RESPONSE, COMMAND, LOOK_UP, NAMES };
 enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE_NAME, ID, QUERY, RESULTSET, LAST_NAME };
 enum { PROXY_SEND_QUERY = 1 };
 
@@ -18,15 +18,14 @@ static int look_up(lua_State *L) {
 
 void script_attach(lua_State *L, struct relay *r) {
   static const char *const names[] = {"read_query", "read_query_result", "response", "id", "query", "resultset"};
-  for (int i = 2; i <= 6; i++)
-    if (i != 4) luaL_checktype(L, i, LUA_TTABLE);
-  struct queue *queue = luaL_checkudata(L, 4, QUEUE_TYPE);
+  for (int place = ENVIRONMENT; place <= RUNNING; place++)
+    if (place != QUEUE) luaL_checktype(L, 1 + place, LUA_TTABLE);
+  struct queue *queue = luaL_checkudata(L, 1 + QUEUE, QUEUE_TYPE);
   luaL_argcheck(L, !r->script.table, 1, "a relay without a script expected");
   lua_createtable(L, NAMES + LAST_NAME, 0);
-  static const int places[] = {ENVIRONMENT, VIEW, QUEUE, INJECTION, RUNNING};
-  for (int i = 0; i < 5; i++) {
-    lua_pushvalue(L, i + 2);
-    lua_rawseti(L, -2, places[i]);
+  for (int place = ENVIRONMENT; place <= RUNNING; place++) {
+    lua_pushvalue(L, 1 + place);
+    lua_rawseti(L, -2, place);
   }
   lua_pushcfunction(L, look_up);
   lua_rawseti(L, -2, LOOK_UP);
@@ -165,6 +164,7 @@ static bool decide(lua_State *L, struct relay *r, int table, int payload) {
          lua_tostring(L, payload)[0] == COM_QUERY && send_first(L, r, table, payload);
 }
 
+/* On the stack: relay, payload, byte; table, result. To Lua: relay, payload, byte, status, result. */
 int script_command(lua_State *L, struct relay *r) {
   int top = lua_gettop(L), payload = top - 1, table = top + 1;
   lua_State *thread = r->script.thread;
@@ -194,6 +194,8 @@ int script_hand_over(lua_State *L, struct relay *r) {
   return 1;
 }
 
+/* On the stack: relay, error, kept; command, table, injection, result. To Lua: relay, error, kept, command, status,
+ * result. */
 int script_answer(lua_State *L, struct relay *r) {
   int kept = lua_gettop(L), command = kept + 1, table = kept + 2, injection = kept + 3, result = kept + 4;
   lua_State *thread = r->script.thread;

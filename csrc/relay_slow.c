@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "fields.h"
 #include "relay.h"
 
 enum { LOG_SLOW = 3 }; /* in the relay's environment */
@@ -22,16 +23,6 @@ struct kept_text *slow_keep(const uint8_t *text, size_t length, bool cut) {
   t->cut = cut || kept < length;
   memcpy(t->bytes, text, kept);
   return t;
-}
-
-static void set_number(lua_State *L, const char *name, double value) {
-  lua_pushnumber(L, (lua_Number)value);
-  lua_setfield(L, -2, name);
-}
-
-static void set_text(lua_State *L, const char *name, const char *text, size_t length) {
-  lua_pushlstring(L, text, length);
-  lua_setfield(L, -2, name);
 }
 
 static void set_statement(lua_State *L, const struct counting *c, const struct pending *p) {

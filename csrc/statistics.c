@@ -14,7 +14,7 @@ const uint32_t histogram_bounds[HISTOGRAM_BOUNDS] = {DECADE(1),     DECADE(10), 
 
 enum { FIRST_CAPACITY = 64 };
 
-/* --- hashing ----------------------------------------------------------------------------------------------------- */
+/* --- hashing ------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t mix(uint64_t h) {
   h *= UINT64_C(0x9e3779b97f4a7c15);
@@ -47,8 +47,7 @@ struct account *account_new(const char *user, size_t user_length, const char *sc
   return a;
 }
 
-/* --- the table of digests ------------------------------------------------------------------------------------------
- */
+/* --- the table of digests ------------------------------------------------------------------------------------ */
 
 static inline uint32_t place_of(const struct statistics *s, uint64_t hash) {
   return (uint32_t)(hash * s->secret >> (64 - s->slot_bits));
@@ -190,8 +189,7 @@ void digest_name(const struct digest *d, char name[DIGEST_NAME]) {
   snprintf(name, DIGEST_NAME, "%016llx", (unsigned long long)d->hash);
 }
 
-/* --- counting --------------------------------------------------------------------------------------------------------
- */
+/* --- counting ------------------------------------------------------------------------------------------------ */
 
 /* Few statements take long: from the shortest on it is found soonest. */
 static unsigned bucket_of(uint64_t time) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "fields.h"
 #include "packet.h"
 #include "statistics.h"
 #include "statistics_dump.h"
@@ -14,16 +15,6 @@
 enum { MOST_DIGESTS = 1000000 };
 
 static struct statistics *check(lua_State *L) { return luaL_checkudata(L, 1, STATISTICS_TYPE); }
-
-static void set_number(lua_State *L, const char *name, double value) {
-  lua_pushnumber(L, (lua_Number)value);
-  lua_setfield(L, -2, name);
-}
-
-static void set_text(lua_State *L, const char *name, const char *text, size_t length) {
-  lua_pushlstring(L, text, length);
-  lua_setfield(L, -2, name);
-}
 
 /* Adds to the table on top. */
 static void set_tally(lua_State *L, const struct tally *t) {
