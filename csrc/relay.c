@@ -429,6 +429,7 @@ static void take_local_infile(struct relay *r, const uint8_t *data, size_t lengt
     return;
   }
   relay_pending_at(r, 0)->destination = TO_CLIENT_NOTIFY;
+  r->ended_at = r->now; /* as far as the owner can know */
   if (relay_tell_local_infile(r, data, length) == OWNER_FAILED)
     end_relay(r, "client", "on_local_infile failed", "ECANCELED");
   struct input begun = r->collected;
