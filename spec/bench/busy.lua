@@ -2,7 +2,7 @@
 
 function read_query()
   local sum = 0
-  for number = 1, 20000 do
+  for number = 1, 100000 do
     sum = sum + number % 7
   end
   assert(sum > 0)
