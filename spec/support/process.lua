@@ -228,6 +228,9 @@ end
 
 math.randomseed((uv.hrtime() + uv.os_getpid() * 7919) % 2 ^ 31)
 
+local LATELY = 1000
+local given, count = {}, 0 -- port -> it was the count-th: who got one may not listen there yet
+
 --- A TCP port of 127.0.0.1 that nobody listens on. Not one of those that the kernel gives to clients, of whom some
 --- specs have thousands.
 function M.free_port()
@@ -238,7 +241,9 @@ function M.free_port()
     free = socket:bind("127.0.0.1", port) == 0 and socket:listen(1, function() end) == 0
     socket:close()
     uv.run("nowait")
-  until free
+  until free and not (given[port] and count - given[port] < LATELY)
+  count = count + 1
+  given[port] = count
   return port
 end
 
