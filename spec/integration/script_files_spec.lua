@@ -123,16 +123,21 @@ for _, server in ipairs(servers.all()) do
         print("top level", proxy.connection.client.src.port)
         function connect_server() print("connect_server", mark ~= nil) end
         function disconnect_client() print("disconnect_client") end]]
-      local client = series:login()
-      assert.equal(("top level\t%d\nconnect_server\ttrue\n"):format(client.socket:getsockname().port), series:stdout())
-      client:close()
-      series:prints("disconnect_client\n", true)
+      local clients = {} -- several: LuaJIT may have compiled what the first did, and keeps that
+      for i = 1, 8 do
+        clients[i] = series:login()
+        series:prints(("top level\t%d\nconnect_server\ttrue\n"):format(clients[i].socket:getsockname().port), true)
+      end
       assert.is_nil(series:stdout():find("collected", 1, true))
+      for _, client in ipairs(clients) do
+        client:close()
+      end
       series:run("collectgarbage() collectgarbage()")
       assert.truthy(process.wait_until(function()
         series:login() -- its stream may have been closing still
-        return series:stdout():find("collected\n", 1, true)
-      end, 10))
+        local output = series.proxy.process:stdout()
+        return select(2, output:gsub("collected\n", "")) >= #clients / 2 and output:find("disconnect_client\n", 1, true)
+      end, 10), series:stdout())
     end)
 
     it("may wait at its top level while others run theirs", function()
