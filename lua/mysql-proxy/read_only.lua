@@ -88,12 +88,12 @@ local function lexers(high_space, lead)
 end
 
 local plain = lexers()
-local others = { -- in character sets of their own, where a text has what is special there
-  { pattern = "\160", lexers = lexers "\160" }, -- latin1 and more
-  { pattern = "\255", lexers = lexers "\255" }, -- cp852, cp866, keybcs2
-  { pattern = "[\129-\254]`", lexers = lexers(nil, R "\129\254") }, -- gbk, gb18030
-  { pattern = "[\161-\249]`", lexers = lexers(nil, R "\161\249") }, -- big5
-  { pattern = "[\129-\159\224-\252]`", lexers = lexers(nil, R("\129\159", "\224\252")) }, -- sjis, cp932
+local others = { -- in character sets of their own, where a text has what is special there; made when one has
+  { pattern = "\160", high_space = "\160" }, -- latin1 and more
+  { pattern = "\255", high_space = "\255" }, -- cp852, cp866, keybcs2
+  { pattern = "[\129-\254]`", lead = R "\129\254" }, -- gbk, gb18030
+  { pattern = "[\161-\249]`", lead = R "\161\249" }, -- big5
+  { pattern = "[\129-\159\224-\252]`", lead = R("\129\159", "\224\252") }, -- sjis, cp932
 }
 
 -- The tokens in the reading that skips those version comments, by their order in it, that `skips` says.
@@ -441,6 +441,7 @@ function check_text(sql)
   local ok, reason = check_with(plain)
   for _, other in ipairs(ascii:match(sql) and {} or others) do
     if ok and sql:find(other.pattern) then
+      other.lexers = other.lexers or lexers(other.high_space, other.lead)
       ok, reason = check_with(other.lexers)
     end
   end

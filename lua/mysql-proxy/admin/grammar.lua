@@ -7,7 +7,7 @@ local expression_grammar = require "mysql-proxy.admin.expression_grammar"
 local lexer = require "mysql-proxy.admin.lexer"
 
 local P, V, Cc, Cg, Cp, Ct = lpeg.P, lpeg.V, lpeg.Cc, lpeg.Cg, lpeg.Cp, lpeg.Ct
-local word, sign, name, skip = lexer.word, lexer.sign, lexer.name, lexer.skip
+local word, sign, name = lexer.word, lexer.sign, lexer.name
 
 local M = {}
 
@@ -157,13 +157,15 @@ local any_statement = select_statement + show_statement + describe_statement + s
   + statement("help", word "HELP" * (lexer.any_name + lexer.string) ^ -1 / 0)
   + statement("use", word "USE" * field("schema", lexer.any_name))
 
-local rules = { skip * V "statement" * sign ";" ^ 0 * -P(1), statement = any_statement }
-for rule, pattern in pairs(expression_grammar) do
-  rules[rule] = pattern
+local rules = { V "skip" * V "statement" * sign ";" ^ 0 * -P(1), statement = any_statement }
+for _, more in ipairs({ lexer.rules, expression_grammar }) do
+  for rule, pattern in pairs(more) do
+    rules[rule] = pattern
+  end
 end
 local grammar = P(rules)
 
-local nothing = skip * sign ";" ^ 0 * -P(1)
+local nothing = P { V "skip" * sign ";" ^ 0 * -P(1), skip = lexer.rules.skip }
 
 -- The places of the parameters in the text, wherever they stand in a part of a statement.
 local function add_parameters(part, places)

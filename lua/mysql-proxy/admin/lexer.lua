@@ -1,5 +1,6 @@
 -- The words of admin SQL, as LPeg patterns: blanks and comments, keywords, names, literals. Each takes the blanks
--- behind it, and notes how far the text has been understood, which is the place that an error names.
+-- behind it, and notes how far the text has been understood, which is the place that an error names. They are for
+-- grammars with the rules in M.rules: LPeg copies any other pattern into all that it is a part of.
 
 local lpeg = require "lpeg"
 
@@ -7,6 +8,7 @@ local P, R, S, C, Cc, Cmt = lpeg.P, lpeg.R, lpeg.S, lpeg.C, lpeg.Cc, lpeg.Cmt
 
 local M = {
   VERSION = 80011, -- of the server that this looks like (admin/init.lua), as version comments have it
+  rules = {},
 }
 
 local farthest = 1
@@ -62,15 +64,20 @@ function M.without_version_comments(text)
   return text:find("/*!", 1, true) and all_code:match(text) or text
 end
 
-M.skip = (blank ^ 1 + comment + line_comment - -P(1)) ^ 0 * reached
+M.rules.skip = (blank ^ 1 + comment + line_comment - -P(1)) ^ 0 * reached
 
 local letter = R("az", "AZ", "09", "\128\255") + S "_$"
 
 local function token(pattern)
-  return pattern * M.skip
+  return pattern * lpeg.V "skip"
 end
 
 M.token = token
+
+local function rule(name, pattern)
+  M.rules[name] = pattern
+  return lpeg.V(name)
+end
 
 --- Keywords in a row, in any case: word "GROUP BY".
 function M.word(text)
@@ -112,11 +119,11 @@ local quoted_name = P "`" * C((P "``" + (1 - P "`")) ^ 1) * "`" / function(name)
   return (name:gsub("``", "`"))
 end
 
-M.name = token(quoted_name + plain_name)
+M.name = rule("name", token(quoted_name + plain_name))
 --- A name in front of a parenthesis, keyword or not.
 M.called = token(R("az", "AZ") * letter ^ 0 * #(blank ^ 0 * "("))
 --- A name where no keyword can stand.
-M.any_name = token(quoted_name + C(letter ^ 1))
+M.any_name = rule("any_name", token(quoted_name + C(letter ^ 1)))
 
 -- "String Literals" of the MySQL reference manual: \% and \_ keep their backslash, for LIKE.
 local ESCAPES = { ["0"] = "\0", b = "\b", n = "\n", r = "\r", t = "\t", Z = "\26", ["%"] = "\\%", _ = "\\_" }
@@ -133,9 +140,9 @@ end
 -- 'a' 'b' is 'ab'; a character set in front says nothing here.
 local introducer = (P "_" * R("az", "AZ", "09") ^ 1 + S "nN") * #S "'\"" + P(true)
 local one_string = token(quoted "'" + quoted '"')
-M.string = introducer * lpeg.Cf(one_string * one_string ^ 0, function(first, second)
+M.string = rule("string", introducer * lpeg.Cf(one_string * one_string ^ 0, function(first, second)
   return first .. second
-end)
+end))
 
 local digits = R "09" ^ 1
 local exponent = S "eE" * S "+-" ^ -1 * digits
