@@ -90,6 +90,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 
 void stream_close(struct stream *s) {
   if (s->closed) return;
+  round_flush(&s->shared->round, s); /* as far as the kernel takes it */
   s->closed = true;
   s->reading = s->packets = false;
   input_free(&s->input);
@@ -99,7 +100,7 @@ void stream_close(struct stream *s) {
 }
 
 /* The stream ended by itself: whoever takes its bytes is told. */
-static void ended(struct stream *s, int status) {
+void stream_ended(struct stream *s, int status) {
   if (s->finishing || s->closed) {
     stream_close(s);
   } else if (s->relay) {
@@ -146,6 +147,7 @@ static void on_shutdown(uv_shutdown_t *request, int status) {
 /* Tells the peer that no more will be written than what is queued. Reading goes on. */
 void stream_end_writing(struct stream *s) {
   if (s->closed) return;
+  round_flush(&s->shared->round, s);
   uv_shutdown_t *request = malloc(sizeof *request);
   if (!request || uv_shutdown(request, &s->uv.stream, on_shutdown) != 0) {
     free(request);
@@ -160,6 +162,7 @@ void stream_finish(struct stream *s) {
   s->packets = false;
   input_free(&s->input);
   if (s->relay) relay_forget(s->relay, s);
+  round_flush(&s->shared->round, s);
   stream_set_timeout(s, s->queued ? LAST_WORDS_TIMEOUT_MS : FINISH_TIMEOUT_MS);
   stream_end_writing(s);
   if (!s->closed && !stream_resume(s)) stream_close(s);
@@ -169,7 +172,7 @@ void stream_finish(struct stream *s) {
 
 static void give_read_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
   (void)suggested;
-  *buffer = uv_buf_init(((struct stream *)handle)->shared->read_buffer, STREAM_READ_BUFFER);
+  *buffer = round_read_buffer(&((struct stream *)handle)->shared->round);
 }
 
 enum chain { CHAIN_INCOMPLETE, CHAIN_COMPLETE, CHAIN_TOO_LONG };
@@ -229,12 +232,12 @@ static void deliver(struct stream *s) {
     enum chain found = measure_chain(s, &e.bytes, &e.payload);
     if (found == CHAIN_INCOMPLETE) return;
     if (found == CHAIN_TOO_LONG) {
-      ended(s, UV_EMSGSIZE);
+      stream_ended(s, UV_EMSGSIZE);
       return;
     }
     s->active_at = uv_now(s->shared->loop); /* not for each byte: who sends them one by one gets no more time */
     if (owner_tell(s, &e.event) != OWNER_TOLD) {
-      ended(s, UV_ECANCELED);
+      stream_ended(s, UV_ECANCELED);
       return;
     }
   }
@@ -255,25 +258,31 @@ bool stream_read_packets(struct stream *s, size_t limit) {
   return true;
 }
 
-static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
-  struct stream *s = (struct stream *)handle;
-  if (count == 0) return;
-  if (count < 0) {
-    s->reading = false; /* libuv has stopped by itself */
-    ended(s, count == UV_EOF ? 0 : (int)count);
-    return;
-  }
-  if (s->finishing) return;
+void stream_take(struct stream *s, const uint8_t *data, size_t length) {
+  if (s->closed || s->finishing) return;
   if (s->relay) {
     s->active_at = uv_now(s->shared->loop);
-    relay_read(s->relay, s, (const uint8_t *)buffer->base, (size_t)count);
-  } else if (!input_append(&s->input, (const uint8_t *)buffer->base, (size_t)count)) {
-    ended(s, UV_ENOMEM);
+    relay_read(s->relay, s, data, length);
+  } else if (!input_append(&s->input, data, length)) {
+    stream_ended(s, UV_ENOMEM);
   } else if (s->packets) {
     deliver_packets(s);
   } else if (s->input.length > s->packet_limit) {
     stream_pause(s);
   }
+}
+
+static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
+  struct stream *s = (struct stream *)handle;
+  struct round *round = &s->shared->round;
+  if (count == 0) return;
+  if (count < 0) s->reading = false; /* libuv has stopped by itself */
+  if (count > 0 && s->relay && round_keep_read(round, s, (size_t)count)) return;
+  round_end(round);
+  if (count > 0)
+    stream_take(s, (const uint8_t *)buffer->base, (size_t)count);
+  else if (!s->closed)
+    stream_ended(s, count == UV_EOF ? 0 : (int)count);
 }
 
 void stream_pause(struct stream *s) {
@@ -304,7 +313,7 @@ static void on_written(uv_write_t *request, int status) {
   if (s->closed) return;
   s->active_at = uv_now(s->shared->loop);
   if (status < 0)
-    ended(s, status);
+    stream_ended(s, status);
   else if (s->queued == 0 && s->relay)
     relay_drained(s->relay, s);
   else if (s->queued == 0 && s->finishing)
@@ -317,7 +326,11 @@ static void on_written(uv_write_t *request, int status) {
 
 bool stream_write(struct stream *s, const uint8_t *data, size_t length) {
   if (s->closed || s->finishing) return false;
-  if (length == 0) return true;
+  if (length == 0 || round_keep_write(&s->shared->round, s, data, length)) return true;
+  return round_flush(&s->shared->round, s) && stream_write_now(s, data, length);
+}
+
+bool stream_write_now(struct stream *s, const uint8_t *data, size_t length) {
   if (s->queued == 0) {
     uv_buf_t buffer = uv_buf_init((char *)data, (unsigned)length);
     int written = uv_try_write(&s->uv.stream, &buffer, 1);

@@ -11,18 +11,17 @@
 
 #include "owner.h"
 #include "packet.h"
+#include "round.h"
 
 struct relay;
-
-enum { STREAM_READ_BUFFER = 256 * 1024 };
 
 /* What all streams of a Lua state share. */
 struct stream_loop {
   lua_State *L;
   uv_loop_t *loop;
-  char *read_buffer; /* one for all: what a read brings is used up before the next read */
-  uint64_t relayed;  /* reads of clients and servers in the command phase */
-  bool closing;      /* the Lua state is: no more calls to Lua */
+  struct round round;
+  uint64_t relayed; /* reads of clients and servers in the command phase */
+  bool closing;     /* the Lua state is: no more calls to Lua */
   struct owner_calls calls;
 };
 
@@ -53,6 +52,7 @@ struct stream {
   uint64_t idle_limit; /* ms, 0 = none */
   size_t queued;       /* bytes that the kernel has not taken yet */
   size_t packet_limit; /* packet mode: the longest payload allowed */
+  uint32_t kept_write; /* the place, from 1, of what waits for the end of the round, 0: nothing */
   uint8_t open_handles;
   bool reading;
   bool packets;      /* packet mode */
@@ -73,6 +73,12 @@ void stream_end_writing(struct stream *s);
 /* Closes once everything queued has been written, or when the peer takes nothing of it for ten seconds. */
 void stream_finish(struct stream *s);
 void stream_close(struct stream *s);
+
+/* For round.c: bytes that have come, bytes to be written at once, and the end of a stream that is broken. */
+void stream_take(struct stream *s, const uint8_t *data, size_t length);
+bool stream_write_now(struct stream *s, const uint8_t *data, size_t length);
+void stream_ended(struct stream *s, int status);
+
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 

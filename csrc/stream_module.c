@@ -497,8 +497,7 @@ static int to_string(lua_State *L) {
 
 static int collect_shared(lua_State *L) {
   struct stream_loop *shared = lua_touserdata(L, 1);
-  free(shared->read_buffer);
-  shared->read_buffer = NULL;
+  round_close(&shared->round);
   shared->closing = true;
   return 0;
 }
@@ -545,9 +544,8 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   shared->L = luv_state(L);
   shared->loop = luv_loop(L);
   shared->closing = false;
-  shared->read_buffer = malloc(STREAM_READ_BUFFER);
   shared->relayed = 0;
-  if (!shared->read_buffer) return luaL_error(L, "not enough memory for the read buffer");
+  if (!round_open(&shared->round, shared->loop)) return luaL_error(L, "not enough memory for the read buffer");
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, collect_shared);
   lua_setfield(L, -2, "__gc");

@@ -1,0 +1,85 @@
+#include "round.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream.h"
+
+enum { SHORTEST_READ_BUFFER = 64 * 1024 };
+
+static void on_check(uv_check_t *check) { round_end((struct round *)check); }
+
+bool round_open(struct round *r, uv_loop_t *loop) {
+  memset(r, 0, sizeof *r);
+  r->input = malloc(ROUND_INPUT);
+  r->output = malloc(ROUND_OUTPUT);
+  if (!r->input || !r->output) {
+    free(r->input);
+    free(r->output);
+    return false;
+  }
+  uv_check_init(loop, &r->check); /* these two cannot fail */
+  uv_check_start(&r->check, on_check);
+  uv_unref((uv_handle_t *)&r->check);
+  return true;
+}
+
+void round_close(struct round *r) {
+  free(r->input);
+  free(r->output);
+  r->input = r->output = NULL;
+  uv_close((uv_handle_t *)&r->check, NULL);
+}
+
+uv_buf_t round_read_buffer(struct round *r) {
+  if (r->read_count == ROUND_PIECES || ROUND_INPUT - r->input_length < SHORTEST_READ_BUFFER) round_end(r);
+  return uv_buf_init(r->input + r->input_length, (unsigned)(ROUND_INPUT - r->input_length));
+}
+
+bool round_keep_read(struct round *r, struct stream *s, size_t length) {
+  if (length > ROUND_PIECE) return false;
+  r->reads[r->read_count++] = (struct piece){s, r->input_length, length};
+  r->input_length += length;
+  return true;
+}
+
+bool round_flush(struct round *r, struct stream *s) {
+  if (!s->kept_write) return true;
+  struct piece *p = &r->writes[s->kept_write - 1];
+  p->stream = NULL;
+  s->kept_write = 0;
+  return stream_write_now(s, (const uint8_t *)r->output + p->at, p->length);
+}
+
+void round_end(struct round *r) {
+  if (!r->read_count) return;
+  r->handling = true;
+  for (uint32_t i = 0; i < r->read_count; i++) {
+    const struct piece *p = &r->reads[i];
+    stream_take(p->stream, (const uint8_t *)r->input + p->at, p->length);
+  }
+  r->read_count = 0;
+  r->input_length = 0;
+  r->handling = false;
+  for (uint32_t i = 0; i < r->write_count; i++) {
+    struct stream *s = r->writes[i].stream;
+    if (s && !round_flush(r, s)) stream_ended(s, UV_EPIPE);
+  }
+  r->write_count = 0;
+  r->output_length = 0;
+}
+
+bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length) {
+  if (!r->handling || s->queued || length > ROUND_PIECE || length > ROUND_OUTPUT - r->output_length) return false;
+  if (!s->kept_write) {
+    if (r->write_count == ROUND_PIECES) return false;
+    r->writes[r->write_count++] = (struct piece){s, r->output_length, 0};
+    s->kept_write = r->write_count;
+  } else if (s->kept_write != r->write_count) {
+    return false; /* others have written since */
+  }
+  memcpy(r->output + r->output_length, data, length);
+  r->output_length += length;
+  r->writes[s->kept_write - 1].length += length;
+  return true;
+}

@@ -1,0 +1,53 @@
+/* One round of the loop for the streams that relays have: first all that has come is read, then each relay looks at
+ * what is for it, then all that has been written meanwhile goes to the kernel. So each of the three, the kernel's way
+ * in, this program, the kernel's way out, runs for many sessions in a row, while the processor has its code and data at
+ * hand; and what is written to a stream in pieces goes in one. Only short pieces wait so: who moves more gains nothing.
+ */
+#ifndef MYSQL_ROUND_H
+#define MYSQL_ROUND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct stream;
+
+enum {
+  ROUND_PIECE = 4096, /* the longest that waits */
+  ROUND_PIECES = 64,  /* of each, reads and streams that are written to */
+  ROUND_INPUT = 256 * 1024,
+  ROUND_OUTPUT = 64 * 1024
+};
+
+/* Bytes of a stream, in the round's input or output. */
+struct piece {
+  struct stream *stream; /* NULL: it has been written */
+  size_t at, length;
+};
+
+struct round {
+  uv_check_t check; /* ends the round */
+  char *input, *output;
+  size_t input_length, output_length;
+  struct piece reads[ROUND_PIECES], writes[ROUND_PIECES];
+  uint32_t read_count, write_count;
+  bool handling; /* what has been read */
+};
+
+/* False: there is not enough memory. */
+bool round_open(struct round *r, uv_loop_t *loop);
+void round_close(struct round *r);
+
+/* Where the next read goes. */
+uv_buf_t round_read_buffer(struct round *r);
+/* What a read has brought there waits for the end of the round. False: it is too long for that. */
+bool round_keep_read(struct round *r, struct stream *s, size_t length);
+/* To be called before anything else is done about a stream, too. */
+void round_end(struct round *r);
+
+/* Bytes for a stream wait for the end of the round. False: that they cannot, and must follow round_flush(). */
+bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length);
+/* What waits for this stream is written. False if it is broken. */
+bool round_flush(struct round *r, struct stream *s);
+
+#endif
