@@ -29,20 +29,27 @@ static void look_at_clock(lua_State *L, struct stream_loop *shared, enum owner_m
   lua_call(L, 3, 0);
 }
 
+/* Calls the owner's method with what has been pushed behind the owner. */
+static void call_method(lua_State *L, const struct stream_loop *shared, struct owner_event *event, int arguments) {
+  push_reference(L, shared->calls.methods[event->method]);
+  lua_gettable(L, OWNER_INDEX);
+  event->has_no_method = !lua_isfunction(L, -1);
+  if (event->has_no_method) return;
+  lua_insert(L, OWNER_INDEX + 1);
+  lua_pushvalue(L, OWNER_INDEX);
+  lua_insert(L, OWNER_INDEX + 2);
+  lua_call(L, 1 + arguments, 0);
+}
+
 /* In protected mode; the event is at index 1. */
 static int call(lua_State *L) {
   struct owner_event *event = lua_touserdata(L, 1);
+  struct stream_loop *shared = event->stream->shared;
   push_reference(L, event->stream->reference);
   lua_getfenv(L, 2);
-  push_reference(L, event->stream->shared->calls.methods[event->method]);
-  lua_gettable(L, OWNER_INDEX);
-  event->has_no_method = !lua_isfunction(L, -1);
-  if (event->has_no_method) return 0;
-  lua_pushvalue(L, OWNER_INDEX);
-  struct stream_loop *shared = event->stream->shared;
   uint64_t began = shared->calls.timed ? uv_hrtime() : 0;
   int arguments = event->push(L, event);
-  if (arguments >= 0) lua_call(L, 1 + arguments, 0);
+  if (arguments >= 0) call_method(L, shared, event, arguments);
   if (began) shared->calls.taken[event->method].calls++;
   look_at_clock(L, shared, event->method, began);
   return 0;

@@ -14,7 +14,7 @@
 
 enum { FIRST_CAPACITY = 4, MOST = 1 << 20 };
 
-/* A method's upvalue is the metatable of queues. */
+/* A method's upvalues are the metatable of queues, and the name of the option, which would have to be hashed. */
 static struct queue *check_queue(lua_State *L) {
   struct queue *q = lua_touserdata(L, 1);
   if (!q || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1)))
@@ -27,7 +27,8 @@ static struct queue *check_queue(lua_State *L) {
 static bool check_streamed(lua_State *L) {
   if (lua_isnoneornil(L, 4)) return false;
   luaL_checktype(L, 4, LUA_TTABLE);
-  lua_getfield(L, 4, "resultset_is_needed");
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_gettable(L, 4);
   bool given = !lua_isnil(L, -1), needed = lua_toboolean(L, -1);
   if (given && !lua_isboolean(L, -1)) {
     lua_Debug ar;
@@ -161,7 +162,8 @@ LUA_MODULE luaopen_mysql_queue(lua_State *L) {
   luaL_openlib(L, NULL, metamethods, 1);
   lua_newtable(L);
   lua_pushvalue(L, -2);
-  luaL_openlib(L, NULL, methods, 1);
+  lua_pushliteral(L, "resultset_is_needed");
+  luaL_openlib(L, NULL, methods, 2);
   lua_setfield(L, -2, "__index");
   lua_newtable(L);
   lua_insert(L, -2);

@@ -91,6 +91,11 @@ static inline struct pending *relay_pending_at(const struct relay *r, uint32_t i
   return &r->pending[(r->pending_first + index) % r->pending_capacity];
 }
 
+/* The packets of the watched command that has not been decided on: command_length bytes. */
+static inline const uint8_t *relay_waiting_command(const struct relay *r) {
+  return r->command ? r->command : r->held.data;
+}
+
 /* What happens to the streams of a relay. */
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
 void relay_drained(struct relay *r, struct stream *s);
@@ -121,6 +126,8 @@ void relay_reply(struct relay *r, const uint8_t *packets, size_t length);
 
 /* Calls of the owner's methods (relay_owner.c). */
 void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code);
+/* Pushes that command as scripts know it: without packet headers and query attributes. False if these are malformed. */
+bool relay_push_command(lua_State *L, const struct relay *r);
 /* A whole watched command, in its packets: it waits then, unless its query attributes are malformed. */
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);
 /* data: the last bytes of the answer, behind what has been collected of it. */

@@ -12,15 +12,13 @@ static void decided(struct relay *r) {
   }
 }
 
-static const uint8_t *waiting_command(const struct relay *r) { return r->command ? r->command : r->held.data; }
-
 /* The waiting command is about to be sent as it came. */
 static void count_whole(struct relay *r, const uint8_t *command) {
   counting_send(r, command + PACKET_HEADER_SIZE, r->command_length - PACKET_HEADER_SIZE, false, r->command_length);
 }
 
 bool relay_forward(struct relay *r, bool notify) {
-  const uint8_t *command = waiting_command(r);
+  const uint8_t *command = relay_waiting_command(r);
   if (!relay_pending_push(r, command[PACKET_HEADER_SIZE], notify ? TO_CLIENT_NOTIFY : TO_CLIENT)) return false;
   if (r->counting) count_whole(r, command);
   r->barrier = notify && response_expected(command[PACKET_HEADER_SIZE]);
@@ -70,7 +68,7 @@ static uint32_t write_command(struct relay *r, const uint8_t *payload, size_t le
 }
 
 bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination) {
-  const uint8_t *waiting = payload ? NULL : waiting_command(r);
+  const uint8_t *waiting = payload ? NULL : relay_waiting_command(r);
   if (!relay_pending_push(r, payload ? payload[0] : waiting[PACKET_HEADER_SIZE], destination)) return false;
   memset(&r->numbering, 0, sizeof r->numbering);
   r->sent_at = r->counting && r->pending_count ? relay_pending_at(r, r->pending_count - 1)->sent_at : uv_hrtime();

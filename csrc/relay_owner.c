@@ -25,10 +25,10 @@ void relay_tell_end(struct relay *r, const char *side, const char *message, cons
   owner_tell(r->client, &e.event);
 }
 
-/* Pushes a command as scripts know it: without packet headers and query attributes. False if these are malformed. */
-static bool push_payload(lua_State *L, const struct relay *r) {
-  struct cursor chain = cursor_over(r->command, r->command_length);
-  bool attributes = r->command[PACKET_HEADER_SIZE] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
+bool relay_push_command(lua_State *L, const struct relay *r) {
+  const uint8_t *command = relay_waiting_command(r);
+  struct cursor chain = cursor_over(command, r->command_length);
+  bool attributes = command[PACKET_HEADER_SIZE] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
   if (!attributes && r->command_length < PACKET_MAX_PAYLOAD) {
     cursor_bytes(&chain, PACKET_HEADER_SIZE);
     lua_pushlstring(L, (const char *)chain.at, cursor_left(&chain));
@@ -64,7 +64,7 @@ static int push_command(lua_State *L, struct owner_event *event) {
   struct command_event *e = (struct command_event *)event;
   struct relay *r = e->relay;
   push_relay(L, r);
-  e->malformed = !push_payload(L, r);
+  e->malformed = !relay_push_command(L, r);
   if (e->malformed) return -1;
   lua_pushinteger(L, (uint8_t)lua_tostring(L, -1)[0]);
   r->waiting = true;

@@ -7,7 +7,7 @@
 #include "resultset.h"
 
 /* Places in the table. The first five are the arguments of relay:script, in their order. */
-enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, RUNNING, CALL, THREAD, RESPONSE, COMMAND, LOOK_UP, NAMES };
+enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, RUNNING, CALL, THREAD, RESPONSE, LOOK_UP, NAMES };
 enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE_NAME, ID, QUERY, RESULTSET, LAST_NAME };
 enum { PROXY_SEND_QUERY = 1 };
 
@@ -145,8 +145,6 @@ static bool send_first(lua_State *L, struct relay *r, int table, int payload) {
   lua_rawgeti(L, table, INJECTION);
   set(L, table, injection, ID, id);
   set(L, table, injection, QUERY, packet);
-  lua_pushvalue(L, payload);
-  lua_rawseti(L, table, COMMAND);
   queue_drop_first(L, queue, r->script.queue);
   r->script.asked = true;
   if (!relay_inject(r, own ? NULL : (const uint8_t *)bytes, length, TO_OWNER)) luaL_error(L, "not enough memory");
@@ -184,27 +182,23 @@ int script_command(lua_State *L, struct relay *r) {
 }
 
 int script_hand_over(lua_State *L, struct relay *r) {
-  int table = lua_gettop(L) + 1;
   r->script.asked = false;
-  push_reference(L, r->script.table);
-  lua_rawgeti(L, table, COMMAND);
-  lua_pushboolean(L, false);
-  lua_rawseti(L, table, COMMAND);
-  lua_replace(L, table);
+  if (!r->waiting || !relay_push_command(L, r)) lua_pushnil(L);
   return 1;
 }
 
-/* On the stack: relay, error, kept; command, table, injection, result. To Lua: relay, error, kept, command, status,
- * result. */
+/* On the stack: relay, error, kept; table, injection, result. To Lua: relay, error, kept, command, status, result. */
 int script_answer(lua_State *L, struct relay *r) {
-  int kept = lua_gettop(L), command = kept + 1, table = kept + 2, injection = kept + 3, result = kept + 4;
+  int kept = lua_gettop(L), table = kept + 1, injection = kept + 2, result = kept + 3;
   lua_State *thread = r->script.thread;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
-  script_hand_over(L, r);
   push_reference(L, r->script.table);
   lua_rawgeti(L, table, INJECTION);
-  if (!thread || !lua_isuserdata(L, kept) || !push_hook(L, r, table, READ_QUERY_RESULT, thread))
-    return lua_settop(L, command), 4;
+  if (!thread || !lua_isuserdata(L, kept) || !push_hook(L, r, table, READ_QUERY_RESULT, thread)) {
+    lua_settop(L, kept);
+    return 3 + script_hand_over(L, r);
+  }
+  r->script.asked = false;
   set(L, table, injection, RESULTSET, kept);
   enum hook_status status = call_hook(L, table, injection, thread);
   if (status == HOOK_DONE && lua_isnil(L, result) && r->script.thread == thread && !r->script.queue->count &&
@@ -215,7 +209,8 @@ int script_answer(lua_State *L, struct relay *r) {
     return -1;
   }
   hook_push_status(L, status);
-  lua_replace(L, table);
   lua_replace(L, injection);
+  script_hand_over(L, r);
+  lua_replace(L, table);
   return 6;
 }
