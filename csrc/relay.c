@@ -93,7 +93,8 @@ static void end_relay(struct relay *r, const char *side, const char *message, co
   if (r->counting) counting_lose(r, side[0] == 's');
   struct stream *client = r->client;
   relay_tell_end(r, side, message, code);
-  struct stream *server = r->server; /* the owner may have detached it */
+  struct stream *server = r->server;      /* the owner may have detached it */
+  round_flush(&r->shared->round, client); /* what does not fit is queued then */
   bool client_left = strcmp(side, "client") == 0 && !message;
   if (server && client_left && (server->queued || !r->pending_count))
     stream_finish(server);
@@ -143,6 +144,15 @@ void relay_ended(struct relay *r, struct stream *s, int status) {
   if (s == r->server) tell_server_lost(r);
   end_relay(r, s == r->client ? "client" : "server", status ? uv_strerror(status) : NULL,
             status ? uv_err_name(status) : NULL);
+}
+
+void relay_write_failed(struct relay *r, struct stream *s) {
+  if (s == r->client) {
+    relay_ended(r, s, UV_EPIPE);
+  } else {
+    r->deaf = true;
+    relay_update_reading(r);
+  }
 }
 
 void relay_timeout(struct relay *r, struct stream *s) {

@@ -100,6 +100,7 @@ static inline const uint8_t *relay_waiting_command(const struct relay *r) {
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
 void relay_drained(struct relay *r, struct stream *s);
 void relay_ended(struct relay *r, struct stream *s, int status);
+void relay_write_failed(struct relay *r, struct stream *s); /* of what waited in a round */
 void relay_timeout(struct relay *r, struct stream *s);
 void relay_forget(struct relay *r, struct stream *s);
 

@@ -32,12 +32,13 @@ void round_close(struct round *r) {
 }
 
 uv_buf_t round_read_buffer(struct round *r) {
-  if (r->read_count == ROUND_PIECES || ROUND_INPUT - r->input_length < SHORTEST_READ_BUFFER) round_end(r);
   return uv_buf_init(r->input + r->input_length, (unsigned)(ROUND_INPUT - r->input_length));
 }
 
 bool round_keep_read(struct round *r, struct stream *s, size_t length) {
-  if (length > ROUND_PIECE) return false;
+  if (length > ROUND_PIECE || r->read_count == ROUND_PIECES ||
+      ROUND_INPUT - r->input_length - length < SHORTEST_READ_BUFFER)
+    return false;
   r->reads[r->read_count++] = (struct piece){s, r->input_length, length};
   r->input_length += length;
   return true;
@@ -53,24 +54,27 @@ bool round_flush(struct round *r, struct stream *s) {
 
 void round_end(struct round *r) {
   if (!r->read_count) return;
+  bool nested = r->taken > 0; /* a method that is called here runs the loop: the piece at hand is still looked at */
   r->handling = true;
-  for (uint32_t i = 0; i < r->read_count; i++) {
-    const struct piece *p = &r->reads[i];
+  while (r->taken < r->read_count) {
+    const struct piece *p = &r->reads[r->taken++];
     stream_take(p->stream, (const uint8_t *)r->input + p->at, p->length);
   }
-  r->read_count = 0;
-  r->input_length = 0;
   r->handling = false;
   for (uint32_t i = 0; i < r->write_count; i++) {
     struct stream *s = r->writes[i].stream;
-    if (s && !round_flush(r, s)) stream_ended(s, UV_EPIPE);
+    if (s && !round_flush(r, s)) stream_write_failed(s);
   }
   r->write_count = 0;
   r->output_length = 0;
+  if (nested) return;
+  r->read_count = r->taken = 0;
+  r->input_length = 0;
 }
 
 bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length) {
-  if (!r->handling || s->queued || length > ROUND_PIECE || length > ROUND_OUTPUT - r->output_length) return false;
+  if (!r->handling || !s->relay || s->queued || length > ROUND_PIECE || length > ROUND_OUTPUT - r->output_length)
+    return false;
   if (!s->kept_write) {
     if (r->write_count == ROUND_PIECES) return false;
     r->writes[r->write_count++] = (struct piece){s, r->output_length, 0};

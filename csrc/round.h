@@ -31,7 +31,8 @@ struct round {
   size_t input_length, output_length;
   struct piece reads[ROUND_PIECES], writes[ROUND_PIECES];
   uint32_t read_count, write_count;
-  bool handling; /* what has been read */
+  uint32_t taken; /* reads: so many have been handled, or are being */
+  bool handling;  /* what has been read */
 };
 
 /* False: there is not enough memory. */
@@ -40,7 +41,8 @@ void round_close(struct round *r);
 
 /* Where the next read goes. */
 uv_buf_t round_read_buffer(struct round *r);
-/* What a read has brought there waits for the end of the round. False: it is too long for that. */
+/* What a read has brought there waits for the end of the round. False: it is too long for that, or too many
+ * wait; then it must follow round_end(), which may close the stream. */
 bool round_keep_read(struct round *r, struct stream *s, size_t length);
 /* To be called before anything else is done about a stream, too. */
 void round_end(struct round *r);

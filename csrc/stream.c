@@ -100,7 +100,8 @@ void stream_close(struct stream *s) {
 }
 
 /* The stream ended by itself: whoever takes its bytes is told. */
-void stream_ended(struct stream *s, int status) {
+static void stream_ended(struct stream *s, int status) {
+  if (s->finishing && status == 0 && s->queued) return; /* it has nothing more to say, but may listen */
   if (s->finishing || s->closed) {
     stream_close(s);
   } else if (s->relay) {
@@ -111,6 +112,13 @@ void stream_ended(struct stream *s, int status) {
     stream_tell_owner(s, ON_END, status);
     stream_close(s);
   }
+}
+
+void stream_write_failed(struct stream *s) {
+  if (s->relay)
+    relay_write_failed(s->relay, s);
+  else
+    stream_ended(s, UV_EPIPE);
 }
 
 static void on_timer(uv_timer_t *timer) {
@@ -141,6 +149,8 @@ void stream_set_timeout(struct stream *s, uint64_t ms) {
 static void on_shutdown(uv_shutdown_t *request, int status) {
   struct stream *s = (struct stream *)request->handle;
   free(request);
+  if (s->closed) return;
+  round_end(&s->shared->round);
   if (status < 0) stream_close(s);
 }
 
@@ -311,13 +321,17 @@ static void on_written(uv_write_t *request, int status) {
   s->queued -= w->length;
   free(w);
   if (s->closed) return;
+  round_end(&s->shared->round);
+  if (s->closed) return;
   s->active_at = uv_now(s->shared->loop);
   if (status < 0)
     stream_ended(s, status);
   else if (s->queued == 0 && s->relay)
     relay_drained(s->relay, s);
-  else if (s->queued == 0 && s->finishing)
+  else if (s->queued == 0 && s->finishing && s->reading)
     stream_set_timeout(s, FINISH_TIMEOUT_MS);
+  else if (s->queued == 0 && s->finishing)
+    stream_close(s); /* the peer has closed already */
   else if (s->queued == 0 && s->tell_drained) {
     s->tell_drained = false;
     stream_tell_owner(s, ON_DRAIN, 0);

@@ -74,10 +74,10 @@ void stream_end_writing(struct stream *s);
 void stream_finish(struct stream *s);
 void stream_close(struct stream *s);
 
-/* For round.c: bytes that have come, bytes to be written at once, and the end of a stream that is broken. */
+/* For round.c: bytes that have come, bytes to be written at once, and that those which have waited could not be. */
 void stream_take(struct stream *s, const uint8_t *data, size_t length);
 bool stream_write_now(struct stream *s, const uint8_t *data, size_t length);
-void stream_ended(struct stream *s, int status);
+void stream_write_failed(struct stream *s);
 
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
 void stream_set_timeout(struct stream *s, uint64_t ms);

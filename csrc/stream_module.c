@@ -509,6 +509,23 @@ static void ignore_broken_pipes(void) {
   if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
 }
 
+static void open_shared(lua_State *L) {
+  struct stream_loop *shared = lua_newuserdata(L, sizeof *shared);
+  shared->L = luv_state(L);
+  shared->loop = luv_loop(L);
+  shared->closing = false;
+  shared->relayed = 0;
+  if (!round_open(&shared->round, shared->loop)) luaL_error(L, "not enough memory for the read buffer");
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, collect_shared);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  owner_open(L, &shared->calls);
+  lua_pushlightuserdata(L, (void *)&shared_key);
+  lua_insert(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
 LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg methods[] = {{"read_packets", read_packets},
                                      {"hold_packets", hold_packets},
@@ -540,20 +557,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   lua_call(L, 1, 0);
 
   ignore_broken_pipes();
-  struct stream_loop *shared = lua_newuserdata(L, sizeof *shared);
-  shared->L = luv_state(L);
-  shared->loop = luv_loop(L);
-  shared->closing = false;
-  shared->relayed = 0;
-  if (!round_open(&shared->round, shared->loop)) return luaL_error(L, "not enough memory for the read buffer");
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, collect_shared);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  owner_open(L, &shared->calls);
-  lua_pushlightuserdata(L, (void *)&shared_key);
-  lua_insert(L, -2);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  if (!shared_of(L)) open_shared(L); /* else the module is loaded again, and there may be streams */
 
   luaL_newmetatable(L, STREAM_TYPE);
   lua_pushcfunction(L, collect);

@@ -1,0 +1,209 @@
+-- What goes wrong, or ends, while bytes wait in a round of the loop: see csrc/round.h.
+
+local proto = require "mysql.proto"
+local stream = require "mysql.stream"
+local uv = require "luv"
+
+local conversation = require "spec.support.conversation"
+local interpreter = require "spec.support.interpreter"
+local process = require "spec.support.process"
+
+local COM_QUERY = 3
+local ROOM = 64 -- for reads, in one round
+local OK = proto.to_ok_packet { server_status = 2 }
+local EOF = proto.to_eof_packet { server_status = 2 }
+local LAST_WORDS = proto.to_err_packet { errcode = 1927, sqlstate = "70100", errmsg = "Connection was killed" }
+
+local packets = conversation.packets
+
+describe("a round of the loop", function()
+  local opened
+
+  before_each(function()
+    opened = {}
+  end)
+
+  after_each(function()
+    for _, c in ipairs(opened) do
+      c:close()
+    end
+  end)
+
+  local function watch(on_command)
+    local c = conversation.watch(on_command, { watched = { COM_QUERY } })
+    opened[#opened + 1] = c
+    return c
+  end
+
+  -- A socket whose other end is a descriptor; what fits in between is always the same.
+  local function pair(owner)
+    local ends = assert(uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true }))
+    return assert(stream.open(owner, ends[1])), ends[2]
+  end
+
+  -- A conversation over such a socket on one side.
+  local function over_pair(side)
+    local c = conversation.connect()
+    opened[#opened + 1] = c
+    c.streams[side]:close()
+    c[side]:close()
+    local descriptor
+    c.streams[side], descriptor = pair(c)
+    return c, descriptor
+  end
+
+  it("may close the very stream that is to be read, when it has no room for more", function()
+    local others = {}
+    local c = watch(function()
+      opened[1].streams.client:close()
+    end)
+    for i = 1, ROOM do
+      others[i] = watch(function(relay)
+        relay:forward()
+      end)
+    end
+    c.client:send(0, "\3SELECT 0")
+    for _, other in ipairs(others) do
+      other.client:send(0, "\3SELECT 1")
+    end
+    c.server:send(1, LAST_WORDS)
+    c.client:closes()
+    for _, other in ipairs(others) do
+      other.server:receives(packets(0, "\3SELECT 1"))
+      other:answer(1, OK)
+    end
+  end)
+
+  it("lets a client have a server's last words that come while a command waits to be written", function()
+    local c
+    c = watch(function(relay)
+      c.server:send(1, LAST_WORDS)
+      c.server.socket:close_reset()
+      relay:forward()
+    end)
+    c.client:send(0, "\3SELECT 1")
+    c.client:receives(packets(1, LAST_WORDS))
+    c.client:closes()
+  end)
+
+  it("lets a client have a server's last words that come while a command is being written", function()
+    local c, descriptor = over_pair "server"
+    c:join()
+    local watcher, trigger = uv.new_pipe(), uv.new_pipe()
+    local ends = assert(uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true }))
+    watcher:open(ends[1])
+    trigger:open(ends[2])
+    watcher:read_start(function()
+      uv.fs_close(descriptor) -- the stream is known to be readable and writable already
+      watcher:close()
+      trigger:close()
+    end)
+    local command = packets(0, "\3" .. ("x"):rep(2 ^ 20))
+    c.client:write(command)
+    assert.truthy(process.wait_until(function()
+      return not c.streams.server:drained()
+    end))
+    uv.run("nowait")
+    trigger:write("now")
+    while uv.fs_read(descriptor, 65536, -1) do end
+    assert.equal(#packets(1, LAST_WORDS), uv.fs_write(descriptor, packets(1, LAST_WORDS), -1))
+    c.client:receives(packets(1, LAST_WORDS))
+    c.client:closes()
+  end)
+
+  it("lets a client that has nothing more to say have what does not fit into its socket", function()
+    -- Pieces of an answer that nobody reads. The last is the one behind `fitting`, or the first that does not fit.
+    local function answer(fitting)
+      local c, descriptor = over_pair "client"
+      local socket = uv.new_pipe()
+      socket:open(descriptor)
+      c.client.socket, c.client.ended = socket, nil
+      c:join()
+      c:command("\3SELECT")
+      c.client:shutdown()
+      c.server:closes()
+      local written = packets(1, "\1", "column", EOF)
+      c.server:write(written)
+      local count = 0
+      repeat
+        local last = count == fitting
+        local piece = last and packets(4 + count, ("r"):rep(3987), EOF) or packets(4 + count, ("r"):rep(3996))
+        written = written .. piece
+        c.server:write(piece)
+        assert.truthy(process.wait_until(function()
+          return c.over or select(3, c.relay:counters()) == #written
+        end))
+        count = count + 1
+      until last or not c.streams.client:drained()
+      return c, count - 1, written
+    end
+    local _, fitting = answer()
+    local c, _, written = answer(fitting)
+    c:ends("client")
+    c.client:read()
+    c.client:receives(written)
+    c.client:closes()
+  end)
+
+  it("is not for streams without a relay: who writes to one that is broken is told at once", function()
+    local owner, seen, sent = {}, {}, nil
+    function owner.on_packet(_, _, payload)
+      seen[#seen + 1] = payload
+    end
+    function owner.on_end()
+      seen[#seen + 1] = "end"
+    end
+    local other, descriptor = pair(owner)
+    local c = watch(function(relay)
+      uv.fs_write(descriptor, packets(1, LAST_WORDS), -1)
+      uv.fs_close(descriptor)
+      sent = { other:send("hello", 0) }
+      relay:forward()
+    end)
+    other:read_packets(100)
+    c:command("\3SELECT 1")
+    assert.equal("EPIPE", sent[3])
+    assert.truthy(process.wait_until(function()
+      return #seen == 2
+    end))
+    assert.same({ LAST_WORDS, "end" }, seen)
+  end)
+
+  it("handles nothing twice when a method runs the loop", function()
+    local c, other
+    c = watch(function(relay, command)
+      if command == "\3SELECT 1" then
+        other.client:send(0, "\3SELECT 3")
+        other.server:receives(packets(0, "\3SELECT 2") .. packets(0, "\3SELECT 3"))
+      end
+      relay:forward()
+    end)
+    other = conversation.open()
+    opened[#opened + 1] = other
+    c.client:write(packets(0, "\3SELECT 1"))
+    other.client:send(0, "\3SELECT 2")
+    c.server:receives(packets(0, "\3SELECT 1"))
+    c:answer(1, OK)
+    c:command("\3SELECT 4")
+    assert.same({ "\3SELECT 1", "\3SELECT 4" }, c.seen)
+  end)
+
+  it("goes on when the module is loaded again", function()
+    local program = [[
+      local uv = require "luv"
+      local first = require "mysql.stream"
+      local stream = first.listen({}, "127.0.0.1", 0, 1)
+      package.loaded["mysql.stream"] = nil
+      require "mysql.stream"
+      collectgarbage()
+      collectgarbage()
+      collectgarbage()
+      stream:close()
+      uv.run()
+      print "done"
+    ]]
+    local pipe = io.popen(("%s -e '%s' 2>&1"):format(interpreter, program))
+    assert.equal("done\n", pipe:read("*a"))
+    pipe:close()
+  end)
+end)
