@@ -7,28 +7,52 @@
 
 enum { SHORTEST_READ_BUFFER = 64 * 1024 };
 
-static void on_check(uv_check_t *check) { round_end((struct round *)check); }
+struct round_check {
+  uv_check_t handle; /* first, so that a handle is its check; luv looks at handle.data, which stays NULL */
+  struct round *round;
+};
 
-bool round_open(struct round *r, uv_loop_t *loop) {
+static void on_check(uv_check_t *handle) { round_end(((struct round_check *)handle)->round); }
+
+static void on_closed(uv_handle_t *handle) { free(handle); }
+
+bool round_open(struct round *r) {
   memset(r, 0, sizeof *r);
   r->input = malloc(ROUND_INPUT);
   r->output = malloc(ROUND_OUTPUT);
-  if (!r->input || !r->output) {
-    free(r->input);
-    free(r->output);
-    return false;
-  }
-  uv_check_init(loop, &r->check); /* these two cannot fail */
-  uv_check_start(&r->check, on_check);
-  uv_unref((uv_handle_t *)&r->check);
-  return true;
+  if (r->input && r->output) return true;
+  free(r->input);
+  free(r->output);
+  return false;
+}
+
+static void close_check(struct round *r) {
+  if (r->check) uv_close((uv_handle_t *)&r->check->handle, on_closed);
+  r->check = NULL;
 }
 
 void round_close(struct round *r) {
   free(r->input);
   free(r->output);
   r->input = r->output = NULL;
-  uv_close((uv_handle_t *)&r->check, NULL);
+  close_check(r);
+}
+
+bool round_join(struct round *r, uv_loop_t *loop) {
+  if (!r->check) {
+    r->check = calloc(1, sizeof *r->check);
+    if (!r->check) return false;
+    r->check->round = r;
+    uv_check_init(loop, &r->check->handle); /* these two cannot fail */
+    uv_check_start(&r->check->handle, on_check);
+    uv_unref((uv_handle_t *)&r->check->handle);
+  }
+  r->streams++;
+  return true;
+}
+
+void round_leave(struct round *r) {
+  if (--r->streams == 0) close_check(r);
 }
 
 uv_buf_t round_read_buffer(struct round *r) {

@@ -26,7 +26,8 @@ struct piece {
 };
 
 struct round {
-  uv_check_t check; /* ends the round */
+  struct round_check *check; /* ends the round; there while there are streams, as a program may look at all handles */
+  uint32_t streams;
   char *input, *output;
   size_t input_length, output_length;
   struct piece reads[ROUND_PIECES], writes[ROUND_PIECES];
@@ -36,8 +37,11 @@ struct round {
 };
 
 /* False: there is not enough memory. */
-bool round_open(struct round *r, uv_loop_t *loop);
+bool round_open(struct round *r);
 void round_close(struct round *r);
+/* A stream more, or less. False: there is not enough memory. */
+bool round_join(struct round *r, uv_loop_t *loop);
+void round_leave(struct round *r);
 
 /* Where the next read goes. */
 uv_buf_t round_read_buffer(struct round *r);

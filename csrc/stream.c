@@ -79,6 +79,7 @@ void stream_tell_owner(struct stream *s, enum owner_method method, int status) {
 static void on_handle_closed(uv_handle_t *handle, struct stream *s) {
   (void)handle;
   if (--s->open_handles) return;
+  round_leave(&s->shared->round);
   luaL_unref(s->shared->L, LUA_REGISTRYINDEX, s->reference);
 }
 

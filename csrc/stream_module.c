@@ -57,9 +57,14 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
   lua_setfenv(L, -2);
   lua_pushvalue(L, -1);
   s->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (!round_join(&shared->round, shared->loop)) {
+    luaL_unref(L, LUA_REGISTRYINDEX, s->reference);
+    luaL_error(L, "not enough memory for a stream");
+  }
   uv_timer_init(shared->loop, &s->timer); /* cannot fail */
   int status = local ? uv_pipe_init(shared->loop, &s->uv.pipe, 0) : uv_tcp_init(shared->loop, &s->uv.tcp);
   if (status != 0) {
+    round_leave(&shared->round);
     luaL_unref(L, LUA_REGISTRYINDEX, s->reference);
     luaL_error(L, "cannot make a socket handle: %s", uv_strerror(status));
   }
@@ -515,7 +520,7 @@ static void open_shared(lua_State *L) {
   shared->loop = luv_loop(L);
   shared->closing = false;
   shared->relayed = 0;
-  if (!round_open(&shared->round, shared->loop)) luaL_error(L, "not enough memory for the read buffer");
+  if (!round_open(&shared->round)) luaL_error(L, "not enough memory for the read buffer");
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, collect_shared);
   lua_setfield(L, -2, "__gc");

@@ -188,8 +188,15 @@ describe("a round of the loop", function()
     assert.same({ "\3SELECT 1", "\3SELECT 4" }, c.seen)
   end)
 
+  local function output_of(program)
+    local pipe = io.popen(("%s -e '%s' 2>&1"):format(interpreter, program))
+    local output = pipe:read("*a")
+    pipe:close()
+    return output
+  end
+
   it("goes on when the module is loaded again", function()
-    local program = [[
+    assert.equal("done\n", output_of [[
       local uv = require "luv"
       local first = require "mysql.stream"
       local stream = first.listen({}, "127.0.0.1", 0, 1)
@@ -201,9 +208,28 @@ describe("a round of the loop", function()
       stream:close()
       uv.run()
       print "done"
-    ]]
-    local pipe = io.popen(("%s -e '%s' 2>&1"):format(interpreter, program))
-    assert.equal("done\n", pipe:read("*a"))
-    pipe:close()
+    ]])
+  end)
+
+  it("leaves nothing on the loop behind its streams", function()
+    assert.equal("none none none\n", (output_of [[
+      local uv = require "luv"
+      local stream = require "mysql.stream"
+      local function left()
+        local count = 0
+        uv.walk(function() count = count + 1 end) -- it takes no handle that is not its own
+        return count == 0 and "none" or count
+      end
+      local first = left()
+      local one, two = stream.listen({}, "127.0.0.1", 0, 1), stream.listen({}, "127.0.0.1", 0, 1)
+      one:close()
+      uv.run("nowait")
+      two:close()
+      uv.run()
+      local second = left()
+      stream.listen({}, "127.0.0.1", 0, 1):close()
+      uv.run()
+      print(first, second, left())
+    ]]:gsub("\t", " ")))
   end)
 end)
