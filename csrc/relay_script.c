@@ -183,7 +183,8 @@ int script_command(lua_State *L, struct relay *r) {
 
 int script_hand_over(lua_State *L, struct relay *r) {
   r->script.asked = false;
-  if (!r->waiting || !relay_push_command(L, r)) lua_pushnil(L);
+  bool known = r->waiting && relay_waiting_command(r) && relay_push_command(L, r);
+  if (!known) lua_pushliteral(L, "\3"); /* the session has ended in the hook: it was a query */
   return 1;
 }
 

@@ -133,6 +133,33 @@ describe("while a hook of a script runs", function()
     assert.truthy(proxy:log():find("(read_query_result) has waited for more than 1.5 seconds", 1, true))
   end)
 
+  it("and runs the loop in which its client leaves, it ends as any other", function()
+    start [[
+      local uv = require "luv"
+      local gone
+      function read_query(packet)
+        proxy.queries:append(1, packet, { resultset_is_needed = true })
+        return proxy.PROXY_SEND_QUERY
+      end
+      function read_query_result(inj)
+        if inj.query:find("STAY") then
+          print("runs the loop")
+          repeat uv.run("once") until gone
+          error("too late")
+        end
+      end
+      function disconnect_client() gone = true end]]
+    login():send "\3STAY"
+    assert.truthy(process.wait_until(function()
+      return proxy.process:stdout():find("runs the loop", 1, true)
+    end, 10))
+    client:close()
+    assert.truthy(process.wait_until(function()
+      return proxy:log():find("(read_query_result) ", 1, true) and proxy:log():find("too late", 1, true)
+    end, 10), proxy:log())
+    assert.equal(OK, (login():query("SELECT 1")))
+  end)
+
   it("read_handshake, a server that leaves is reported", function()
     start [[
       function read_handshake() proxy.async.sleep(500) end]]
