@@ -43,6 +43,10 @@ for _, server in ipairs(servers.all()) do
   describe("what many clients do at the same time, in front of " .. server.name, function()
     local proxy
 
+    setup(function()
+      proxy = scripted.start(server, SCRIPT)
+    end)
+
     teardown(function()
       assert.equal(0, proxy:stop())
     end)
@@ -73,55 +77,58 @@ for _, server in ipairs(servers.all()) do
       { sends = "say %d", gets = "%d", more = "rewrite %d" },
     }
 
+    local function play(client)
+      local kind = client.kind
+      for _, statement in ipairs { kind.sends, kind.more } do
+        client:send("\3" .. statement:format(client.number))
+      end
+      if kind.quits then
+        client:send "\1"
+      elseif kind.half_closes then
+        client.socket:shutdown()
+      end
+      uv.run "nowait"
+      if kind.leaves then
+        client.socket[kind.leaves](client.socket)
+      end
+    end
+
+    -- Returns whether he stays.
+    local function look(client)
+      local kind = client.kind
+      if kind.leaves then
+        return false
+      end
+      local rows = client:answer(client:packet()).rows
+      assert.same({ { kind.gets:format(client.number) } }, rows, kind.sends)
+      if kind.more then
+        assert.same({ { tostring(client.number) } }, client:answer(client:packet()).rows, kind.more)
+      end
+      if kind.quits or kind.half_closes then
+        assert.truthy(client:wait_for_end())
+        client:close()
+        return false
+      end
+      return true
+    end
+
     it("is done for each as if he were alone", function()
-      local threads = status "Threads_connected"
-      proxy = scripted.start(server, SCRIPT)
-      local clients = {}
+      local threads, clients = status "Threads_connected", {}
       for i = 1, CLIENTS do
         clients[i] = scripted.client(proxy)
+        clients[i].number, clients[i].kind = i, kinds[i % #kinds + 1]
       end
       for _ = 1, 3 do
         signal "sigstop"
-        for i, client in ipairs(clients) do
-          local kind = kinds[i % #kinds + 1]
-          if kind.sends and not client.left then
-            client:send("\3" .. kind.sends:format(i))
-          end
-          if kind.more and not client.left then
-            client:send("\3" .. kind.more:format(i))
-          end
-          if kind.quits and not client.left then
-            client:send "\1"
-          end
-          if kind.half_closes and not client.left then
-            client.socket:shutdown()
-          end
+        for _, client in ipairs(clients) do
+          play(client)
         end
-        uv.run "nowait"
-        for i, client in ipairs(clients) do
-          local kind = kinds[i % #kinds + 1]
-          if kind.leaves and not client.left then
-            client.socket[kind.leaves](client.socket)
-          end
-          client.left = client.left or kind.leaves
-        end
-        uv.run "nowait"
         signal "sigcont"
-        for i, client in ipairs(clients) do
-          local kind = kinds[i % #kinds + 1]
-          if not client.left then
-            local answer = client:answer(client:packet())
-            assert.same({ { kind.gets:format(i) } }, answer.rows, kind.sends)
-          end
-          if kind.more and not client.left then
-            assert.same({ { tostring(i) } }, client:answer(client:packet()).rows, kind.more)
-          end
-          if (kind.quits or kind.half_closes) and not client.left then
-            assert.truthy(client:wait_for_end())
-            client:close()
-            client.left = true
-          end
+        local staying = {}
+        for _, client in ipairs(clients) do
+          staying[#staying + 1] = look(client) and client or nil
         end
+        clients = staying
       end
       for _, client in ipairs(clients) do
         client:close()
@@ -142,16 +149,16 @@ for _, server in ipairs(servers.all()) do
         ids[i] = clients[i]:ask("SELECT CONNECTION_ID()").rows[1][1]
         clients[i]:send(("\3SELECT %d, COUNT(*) FROM test.awaited"):format(i))
       end
-      local function are_busy(expected)
+      local function becomes(expected, condition)
         assert.truthy(process.wait_until(function()
-          return server:sql(("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%%.awaited' "
-            .. "AND state LIKE 'Waiting%%' AND id IN (%s)"):format(table.concat(ids, ","))):find("^" .. expected)
+          return tonumber((server:sql(("SELECT COUNT(*) FROM information_schema.processlist WHERE id IN (%s) AND %s")
+            :format(table.concat(ids, ","), condition)))) == expected
         end, 10))
       end
-      are_busy(count)
+      becomes(count, "state LIKE 'Waiting%'")
       signal "sigstop"
       holder:ask("UNLOCK TABLES")
-      are_busy(0)
+      becomes(0, "info IS NOT NULL")
       act(clients)
       uv.run "nowait"
       signal "sigcont"
