@@ -127,7 +127,8 @@ void relay_reply(struct relay *r, const uint8_t *packets, size_t length);
 
 /* Calls of the owner's methods (relay_owner.c). */
 void relay_tell_end(struct relay *r, const char *side, const char *message, const char *code);
-/* Pushes that command as scripts know it: without packet headers and query attributes. False if these are malformed. */
+/* Pushes the command that waits as scripts know it: without packet headers and query attributes. False if these are
+ * malformed. */
 bool relay_push_command(lua_State *L, const struct relay *r);
 /* A whole watched command, in its packets: it waits then, unless its query attributes are malformed. */
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);

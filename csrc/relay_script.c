@@ -192,6 +192,7 @@ int script_hand_over(lua_State *L, struct relay *r) {
 int script_answer(lua_State *L, struct relay *r) {
   int kept = lua_gettop(L), table = kept + 1, injection = kept + 2, result = kept + 3;
   lua_State *thread = r->script.thread;
+  r->script.asked = false;
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   push_reference(L, r->script.table);
   lua_rawgeti(L, table, INJECTION);
@@ -199,7 +200,6 @@ int script_answer(lua_State *L, struct relay *r) {
     lua_settop(L, kept);
     return 3 + script_hand_over(L, r);
   }
-  r->script.asked = false;
   set(L, table, injection, RESULTSET, kept);
   enum hook_status status = call_hook(L, table, injection, thread);
   if (status == HOOK_DONE && lua_isnil(L, result) && r->script.thread == thread && !r->script.queue->count &&
