@@ -16,7 +16,7 @@ struct chunk {
 
 static size_t steps(size_t size) { return (size + MEMORY_STEP - 1) / MEMORY_STEP; }
 
-static void give_back(struct memory *m, void *block, size_t step_count) {
+static void give_back_steps(struct memory *m, void *block, size_t step_count) {
   struct free_block *freed = block;
   freed->next = m->free[step_count - 1];
   m->free[step_count - 1] = freed;
@@ -26,7 +26,7 @@ static void give_back(struct memory *m, void *block, size_t step_count) {
 static int add_chunk(struct memory *m) {
   struct chunk *c = malloc(CHUNK_SIZE);
   if (!c) return 0;
-  if (m->rest_size) give_back(m, m->rest, m->rest_size / MEMORY_STEP);
+  if (m->rest_size) give_back_steps(m, m->rest, m->rest_size / MEMORY_STEP);
   c->next = m->chunks;
   m->chunks = c;
   m->rest = c->bytes;
@@ -34,13 +34,7 @@ static int add_chunk(struct memory *m) {
   return 1;
 }
 
-static void *take(struct memory *m, size_t step_count) {
-  struct free_block *block = m->free[step_count - 1];
-  if (block) {
-    m->free[step_count - 1] = block->next;
-    return block;
-  }
-  size_t size = step_count * MEMORY_STEP;
+static void *cut(struct memory *m, size_t size) {
   if (m->rest_size < size && !add_chunk(m)) return NULL;
   void *taken = m->rest;
   m->rest += size;
@@ -48,26 +42,40 @@ static void *take(struct memory *m, size_t step_count) {
   return taken;
 }
 
-void *memory_allocate(void *memory, void *block, size_t old_size, size_t size) {
-  struct memory *m = memory;
-  int was_short = block && old_size <= MEMORY_SHORT;
-  if (size == 0) {
-    if (was_short)
-      give_back(m, block, steps(old_size));
-    else
-      free(block);
-    return NULL;
-  }
-  if (size > MEMORY_SHORT && !was_short) return realloc(block, size);
-  if (size <= MEMORY_SHORT && was_short && steps(size) == steps(old_size)) return block;
-  void *moved = size <= MEMORY_SHORT ? take(m, steps(size)) : malloc(size);
-  if (!moved || !block) return moved;
-  memcpy(moved, block, old_size < size ? old_size : size);
-  if (was_short)
-    give_back(m, block, steps(old_size));
+static inline void *take(struct memory *m, size_t size) {
+  if (size > MEMORY_SHORT) return malloc(size);
+  size_t step_count = steps(size);
+  struct free_block *block = m->free[step_count - 1];
+  if (!block) return cut(m, step_count * MEMORY_STEP);
+  m->free[step_count - 1] = block->next;
+  /* It has lain there since the garbage collector found it: whoever takes one next has it in the cache then. */
+  __builtin_prefetch(block->next, 1);
+  return block;
+}
+
+static inline void give_back(struct memory *m, void *block, size_t size) {
+  if (size <= MEMORY_SHORT)
+    give_back_steps(m, block, steps(size));
   else
     free(block);
+}
+
+static void *resize(struct memory *m, void *block, size_t old_size, size_t size) {
+  if (old_size > MEMORY_SHORT && size > MEMORY_SHORT) return realloc(block, size);
+  if (old_size <= MEMORY_SHORT && size <= MEMORY_SHORT && steps(old_size) == steps(size)) return block;
+  void *moved = take(m, size);
+  if (!moved) return NULL;
+  memcpy(moved, block, old_size < size ? old_size : size);
+  give_back(m, block, old_size);
   return moved;
+}
+
+void *memory_allocate(void *memory, void *block, size_t old_size, size_t size) {
+  struct memory *m = memory;
+  if (size && block) return resize(m, block, old_size, size);
+  if (size) return take(m, size);
+  if (block) give_back(m, block, old_size);
+  return NULL;
 }
 
 void memory_free(struct memory *m) {
