@@ -16,7 +16,6 @@ local address = require "mysql-proxy.address"
 local alone = require "mysql-proxy.alone"
 local backends = require "mysql-proxy.backends"
 local logs = require "mysql-proxy.log"
-local metrics = require "mysql-proxy.metrics"
 local recent_errors = require "mysql-proxy.recent_errors"
 local read_only_port = require "mysql-proxy.read_only_port"
 local session = require "mysql-proxy.session"
@@ -184,9 +183,9 @@ function M.new(options)
       hooks = read_only_port,
     })
   end
-  if ok then
-    ok, message = self:add_ports(options.metrics_address or {}, {
-      kind = "metrics", required = true, default_port = false, open = metrics.open,
+  if ok and #(options.metrics_address or {}) > 0 then
+    ok, message = self:add_ports(options.metrics_address, {
+      kind = "metrics", required = true, default_port = false, open = require("mysql-proxy.metrics").open,
     })
   end
   local with_admin = not options.plugins or options.plugins.admin

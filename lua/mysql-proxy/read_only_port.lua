@@ -4,12 +4,12 @@
 local packet = require "mysql.packet"
 local proto = require "mysql.proto"
 
-local read_only = require "mysql-proxy.read_only"
-
 local COM_QUERY, COM_CHANGE_USER, COM_STMT_PREPARE, COM_RESET_CONNECTION = 3, 17, 22, 31
 local BARRED = { errcode = 1290, sqlstate = "HY000" }
 
 local M = { watched = {} }
+
+local read_only -- from the first client on
 
 -- What can never write and is frequent passes without a look.
 local UNWATCHED = { [1] = true, [14] = true, [23] = true, [24] = true, [25] = true, [26] = true, [28] = true }
@@ -42,6 +42,7 @@ end
 function M.refusal(session, payload)
   local command = payload:byte()
   local ok, reason = true, nil
+  read_only = read_only or require "mysql-proxy.read_only"
   if command == COM_QUERY or command == COM_STMT_PREPARE then
     ok, reason = read_only.check(payload:sub(2))
   elseif command ~= COM_CHANGE_USER and command ~= COM_RESET_CONNECTION and not UNWATCHED[command] then

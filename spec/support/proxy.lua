@@ -19,7 +19,8 @@ end
 --- Starts it and waits until it accepts clients.
 ---@param backends (table|string)[] servers of spec.support.server, or addresses
 ---@param options? string[] more options
-function M.start(backends, options)
+---@param folder? string where the program is, default the build folder
+function M.start(backends, options, folder)
   local self = setmetatable({}, Proxy)
   self.port, self.read_only_port, self.admin_port = process.free_port(), process.free_port(), process.free_port()
   self.log_file = process.path("proxy.log")
@@ -37,7 +38,7 @@ function M.start(backends, options)
   for _, option in ipairs(options or {}) do
     args[#args + 1] = option
   end
-  self.process = process.start(M.build .. "/mysql-proxy", args)
+  self.process = process.start((folder or M.build) .. "/mysql-proxy", args)
   self.pid = self.process.pid
   local ok = process.wait_until(function()
     return not self.process:running() or self:log():find("mysql%-proxy %S+ started")

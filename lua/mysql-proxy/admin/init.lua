@@ -4,8 +4,6 @@ local password = require "mysql.password"
 local process = require "mysql-proxy.process"
 local proto = require "mysql.proto"
 
-local session = require "mysql-proxy.admin.session"
-
 local M = {}
 
 local MOST_CLIENTS = 200
@@ -89,7 +87,7 @@ function Admin:accept(client)
     return client:finish()
   end
   self.count = self.count + 1
-  session.new(self, client)
+  require("mysql-proxy.admin.session").new(self, client) -- and all that it needs: see mysql-proxy.late
 end
 
 function Admin:session_ended(ended)
