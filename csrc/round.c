@@ -55,17 +55,43 @@ void round_leave(struct round *r) {
   if (--r->streams == 0) close_check(r);
 }
 
+static bool is_input(const struct round *r, const char *buffer) {
+  return buffer >= r->input && buffer < r->input + ROUND_INPUT;
+}
+
 uv_buf_t round_read_buffer(struct round *r) {
-  return uv_buf_init(r->input + r->input_length, (unsigned)(ROUND_INPUT - r->input_length));
+  size_t left = ROUND_INPUT - r->input_length;
+  if (left >= SHORTEST_READ_BUFFER) return uv_buf_init(r->input + r->input_length, (unsigned)left);
+  char *buffer = malloc(SHORTEST_READ_BUFFER); /* the loop is run deep within itself */
+  return uv_buf_init(buffer, buffer ? SHORTEST_READ_BUFFER : 0);
+}
+
+size_t round_hold(struct round *r, const char *buffer, size_t length) {
+  size_t held = r->held;
+  if (is_input(r, buffer)) r->input_length = r->held = (size_t)(buffer - r->input) + length;
+  return held;
+}
+
+void round_let_go(struct round *r, char *buffer, size_t held) {
+  r->held = held;
+  if (!is_input(r, buffer))
+    free(buffer);
+  else if (!r->read_count)
+    r->input_length = held;
 }
 
 bool round_keep_read(struct round *r, struct stream *s, size_t length) {
   if (length > ROUND_PIECE || r->read_count == ROUND_PIECES ||
-      ROUND_INPUT - r->input_length - length < SHORTEST_READ_BUFFER)
+      r->input_length + length + SHORTEST_READ_BUFFER > ROUND_INPUT)
     return false;
   r->reads[r->read_count++] = (struct piece){s, r->input_length, length};
   r->input_length += length;
   return true;
+}
+
+bool round_keeps(const struct round *r, const uint8_t *data, size_t length) {
+  const uint8_t *input = (const uint8_t *)r->input;
+  return data >= input && data + length <= input + r->input_length;
 }
 
 bool round_flush(struct round *r, struct stream *s) {
@@ -93,7 +119,7 @@ void round_end(struct round *r) {
   r->output_length = 0;
   if (nested) return;
   r->read_count = r->taken = 0;
-  r->input_length = 0;
+  r->input_length = r->held;
 }
 
 bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length) {

@@ -30,6 +30,7 @@ struct round {
   uint32_t streams;
   char *input, *output;
   size_t input_length, output_length;
+  size_t held; /* so much of the input is in use by what runs the loop in the middle of a round */
   struct piece reads[ROUND_PIECES], writes[ROUND_PIECES];
   uint32_t read_count, write_count;
   uint32_t taken; /* reads: so many have been handled, or are being */
@@ -43,11 +44,17 @@ void round_close(struct round *r);
 bool round_join(struct round *r, uv_loop_t *loop);
 void round_leave(struct round *r);
 
-/* Where the next read goes. */
+/* Where the next read goes; NULL: there is not enough memory. */
 uv_buf_t round_read_buffer(struct round *r);
 /* What a read has brought there waits for the end of the round. False: it is too long for that, or too many
  * wait; then it must follow round_end(), which may close the stream. */
 bool round_keep_read(struct round *r, struct stream *s, size_t length);
+/* The bytes of any other read stay as they are from here to round_let_go(), whoever runs the loop meanwhile. The result
+ * is for that. */
+size_t round_hold(struct round *r, const char *buffer, size_t length);
+void round_let_go(struct round *r, char *buffer, size_t held);
+/* Whether these bytes lie where they stay while they are handled. */
+bool round_keeps(const struct round *r, const uint8_t *data, size_t length);
 /* To be called before anything else is done about a stream, too. */
 void round_end(struct round *r);
 

@@ -286,14 +286,16 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length) {
 static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
   struct stream *s = (struct stream *)handle;
   struct round *round = &s->shared->round;
-  if (count == 0) return;
   if (count < 0) s->reading = false; /* libuv has stopped by itself */
   if (count > 0 && s->relay && round_keep_read(round, s, (size_t)count)) return;
-  round_end(round);
+  char *data = buffer->base;
+  size_t held = round_hold(round, data, count > 0 ? (size_t)count : 0);
+  if (count != 0) round_end(round);
   if (count > 0)
-    stream_take(s, (const uint8_t *)buffer->base, (size_t)count);
-  else if (!s->closed)
+    stream_take(s, (const uint8_t *)data, (size_t)count);
+  else if (count < 0 && !s->closed)
     stream_ended(s, count == UV_EOF ? 0 : (int)count);
+  round_let_go(round, data, held);
 }
 
 void stream_pause(struct stream *s) {

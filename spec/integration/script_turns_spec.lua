@@ -160,6 +160,31 @@ describe("while a hook of a script runs", function()
     assert.equal(OK, (login():query("SELECT 1")))
   end)
 
+  it("and runs the loop in which others say much, its command is still its own", function()
+    start [[
+      local uv = require "luv"
+      function read_query(packet)
+        if packet:find("^.LONG") then
+          print("runs the loop")
+          repeat uv.run("once") until proxy.global.said == 5
+        elseif packet:find("^.OTHER") then
+          proxy.global.said = (proxy.global.said or 0) + 1
+        end
+      end]]
+    local long = "LONG " .. ("x"):rep(6000)
+    login():send("\3" .. long)
+    assert.truthy(process.wait_until(function()
+      return proxy.process:stdout():find("runs the loop", 1, true)
+    end, 10))
+    local other = raw.connect(proxy.port):login("nopass")
+    for i = 1, 5 do -- no two reads of these are alike
+      assert.equal(OK, (other:query("OTHER " .. ("y"):rep(i * 1000))))
+    end
+    other:close()
+    assert.same({ OK, 1 }, { client:packet() })
+    assert.equal(long, commands[#commands])
+  end)
+
   it("read_handshake, a server that leaves is reported", function()
     start [[
       function read_handshake() proxy.async.sleep(500) end]]
