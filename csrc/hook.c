@@ -4,10 +4,10 @@
  * resume(thread, ...): goes on with a thread that waits, whose yield returns the arguments; or has a free one call a
  * function, which is the first of them. Result: "done" and the function's first result, "waits" and the first value
  * that was yielded, or "failed" and the error: then the thread is of no more use but for a traceback.
- * is_free(thread): whether it can be given a function. */
+ * is_free(thread): whether it can be given a function.
+ * running(): an object that says which function runs, with the methods set(number), whose result is the number before,
+ * and get(). 0, as in the beginning: none. Whoever resumes a thread sets it, and sets it back. */
 #include "hook.h"
-
-#include "packet.h"
 
 bool hook_is_free(lua_State *thread) {
   lua_Debug ar;
@@ -25,7 +25,6 @@ static void take_first(lua_State *L, lua_State *thread) {
 }
 
 enum hook_status hook_resume(lua_State *L, lua_State *thread, int count) {
-  if (!lua_checkstack(thread, count)) luaL_error(L, "too many values for a coroutine");
   lua_xmove(L, thread, count);
   int status = lua_resume(thread, lua_status(thread) == LUA_YIELD ? count : count - 1);
   if (status != 0 && status != LUA_YIELD) {
@@ -56,7 +55,9 @@ static int resume(lua_State *L) {
   lua_State *thread = check_thread(L);
   luaL_argcheck(L, lua_status(thread) == LUA_YIELD || (hook_is_free(thread) && lua_gettop(L) > 1), 1,
                 "a coroutine that waits, or a free one and a function expected");
-  enum hook_status status = hook_resume(L, thread, lua_gettop(L) - 1);
+  int count = lua_gettop(L) - 1;
+  if (!lua_checkstack(thread, count)) luaL_error(L, "too many values for a coroutine");
+  enum hook_status status = hook_resume(L, thread, count);
   hook_push_status(L, status);
   lua_insert(L, -2);
   return 2;
@@ -67,8 +68,44 @@ static int is_free(lua_State *L) {
   return 1;
 }
 
+static int running(lua_State *L) {
+  struct running *r = lua_newuserdata(L, sizeof *r);
+  r->number = 0;
+  luaL_getmetatable(L, RUNNING_TYPE);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+static int get(lua_State *L) {
+  const struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
+  lua_pushnumber(L, r->number);
+  return 1;
+}
+
+static int set(lua_State *L) {
+  struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
+  lua_Number before = r->number;
+  r->number = luaL_checknumber(L, 2);
+  lua_pushnumber(L, before);
+  return 1;
+}
+
+static int running_to_string(lua_State *L) {
+  const struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
+  lua_pushfstring(L, "mysql.hook.running (%f)", r->number);
+  return 1;
+}
+
 LUA_MODULE luaopen_mysql_hook(lua_State *L) {
+  luaL_newmetatable(L, RUNNING_TYPE);
+  lua_pushcfunction(L, running_to_string);
+  lua_setfield(L, -2, "__tostring");
   lua_newtable(L);
+  luaL_register(L, NULL, (const luaL_Reg[]){{"get", get}, {"set", set}, {NULL, NULL}});
+  lua_setfield(L, -2, "__index");
+  lua_newtable(L);
+  lua_pushcfunction(L, running);
+  lua_setfield(L, -2, "running");
   lua_pushcfunction(L, new);
   lua_setfield(L, -2, "new");
   lua_pushcfunction(L, resume);

@@ -16,16 +16,20 @@ static const char *const names[OWNER_METHODS] = {
 };
 
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
-static void look_at_clock(lua_State *L, struct stream_loop *shared, enum owner_method method, uint64_t began) {
-  uint64_t now = uv_hrtime(), took = now / 1000000 - uv_now(shared->loop);
-  if (began) shared->calls.taken[method].time += now - began;
-  if (took < SLOW_MS) return;
+static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner_event *event) {
+  if (!event->ended) event->ended = uv_hrtime();
+  if (shared->calls.timed) {
+    shared->calls.taken[event->method].calls++;
+    shared->calls.taken[event->method].time += event->ended - event->began;
+  }
+  uint64_t ended = event->ended / 1000000, woke = uv_now(shared->loop);
+  if (ended < woke + SLOW_MS) return;
   uv_update_time(shared->loop);
   push_reference(L, shared->calls.on_slow);
   if (!lua_isfunction(L, -1)) return;
   lua_pushvalue(L, OWNER_INDEX);
-  lua_pushnumber(L, (lua_Number)took / 1000);
-  lua_pushstring(L, names[method]);
+  lua_pushnumber(L, (lua_Number)(ended - woke) / 1000);
+  lua_pushstring(L, names[event->method]);
   lua_call(L, 3, 0);
 }
 
@@ -47,11 +51,10 @@ static int call(lua_State *L) {
   struct stream_loop *shared = event->stream->shared;
   push_reference(L, event->stream->reference);
   lua_getfenv(L, 2);
-  uint64_t began = shared->calls.timed ? uv_hrtime() : 0;
+  if (!event->began && shared->calls.timed) event->began = uv_hrtime();
   int arguments = event->push(L, event);
   if (arguments >= 0) call_method(L, shared, event, arguments);
-  if (began) shared->calls.taken[event->method].calls++;
-  look_at_clock(L, shared, event->method, began);
+  look_at_clock(L, shared, event);
   return 0;
 }
 

@@ -43,6 +43,7 @@ struct owner_event {
   enum owner_method method;
   int (*push)(lua_State *L, struct owner_event *event);
   int keeps;             /* reference to what has to live until this is told, whatever the owner does */
+  uint64_t began, ended; /* uv_hrtime(), 0: not known; each look at the clock takes its time */
   struct stream *stream; /* set by owner_tell */
   bool has_no_method;
 };

@@ -10,8 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "packet.h"
-
 enum { FIRST_CAPACITY = 4, MOST = 1 << 20 };
 
 /* A method's upvalues are the metatable of queues, and the name of the option, which would have to be hashed. */
@@ -38,15 +36,6 @@ static bool check_streamed(lua_State *L) {
   }
   lua_pop(L, 1);
   return given && !needed;
-}
-
-/* With the environment on top of the stack. */
-static void set_packet(lua_State *L, int place, int index) {
-  if (index)
-    lua_pushvalue(L, index);
-  else
-    lua_pushboolean(L, false);
-  lua_rawseti(L, -2, place + 1);
 }
 
 /* The commands are in a row again, in a ring of twice the size. */
@@ -83,7 +72,8 @@ static void put(lua_State *L, struct queue *q, bool front) {
   q->commands[place] = (struct queued){id < 0 ? ceil(id) : floor(id), streamed};
   q->count++;
   lua_getfenv(L, 1);
-  set_packet(L, place, 3);
+  lua_pushvalue(L, 3);
+  lua_rawseti(L, -2, place + 1);
 }
 
 static int append(lua_State *L) {
@@ -96,24 +86,23 @@ static int prepend(lua_State *L) {
   return 0;
 }
 
-const struct queued *queue_push_first(lua_State *L, int index, const struct queue *q) {
-  lua_getfenv(L, index);
-  lua_rawgeti(L, -1, q->first + 1);
-  lua_remove(L, -2);
+const struct queued *queue_push_first(lua_State *L, int packets, const struct queue *q) {
+  lua_rawgeti(L, packets, q->first + 1);
   return &q->commands[q->first];
 }
 
-void queue_drop_first(lua_State *L, int index, struct queue *q) {
-  lua_getfenv(L, index);
-  set_packet(L, q->first, 0);
-  lua_pop(L, 1);
+void queue_drop_first(lua_State *L, int packets, struct queue *q) {
+  lua_pushboolean(L, false);
+  lua_rawseti(L, packets, q->first + 1);
   q->first = (q->first + 1) % q->capacity;
   q->count--;
 }
 
 static int reset(lua_State *L) {
   struct queue *q = check_queue(L);
-  while (q->count) queue_drop_first(L, 1, q);
+  lua_settop(L, 1);
+  lua_getfenv(L, 1);
+  while (q->count) queue_drop_first(L, 2, q);
   return 0;
 }
 
@@ -125,10 +114,12 @@ static int len(lua_State *L) {
 static int take(lua_State *L) {
   struct queue *q = check_queue(L);
   if (q->count == 0) return 0;
-  const struct queued *command = queue_push_first(L, 1, q);
+  lua_settop(L, 1);
+  lua_getfenv(L, 1);
+  const struct queued *command = queue_push_first(L, 2, q);
   lua_pushnumber(L, command->id);
   lua_pushboolean(L, command->streamed);
-  queue_drop_first(L, 1, q);
+  queue_drop_first(L, 2, q);
   return 3;
 }
 

@@ -5,6 +5,8 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "packet.h"
+
 #define QUEUE_TYPE "mysql.queue"
 
 struct queued {
@@ -18,9 +20,11 @@ struct queue {
   int capacity, first, count;
 };
 
-/* Pushes the packet of the first command of the queue at `index`; there must be one. */
-const struct queued *queue_push_first(lua_State *L, int index, const struct queue *q);
+/* Pushes the packet of the first command of a queue whose environment is at index `packets`; there must be one. */
+const struct queued *queue_push_first(lua_State *L, int packets, const struct queue *q);
 /* Removes it. */
-void queue_drop_first(lua_State *L, int index, struct queue *q);
+void queue_drop_first(lua_State *L, int packets, struct queue *q);
+
+LUA_MODULE luaopen_mysql_queue(lua_State *L);
 
 #endif

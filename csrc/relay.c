@@ -493,7 +493,7 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {
   size_t at = 0, sent = 0;
   r->from_server += length;
-  if (r->counting || r->sent_at) r->now = uv_hrtime();
+  if (r->counting || r->sent_at) r->now = r->told_at = uv_hrtime();
   if (r->sent_at && !r->first_byte_at) r->first_byte_at = r->now;
   while (at < length && r->pending_count && !r->ended) {
     size_t used = response_feed(&r->answer, data + at, length - at);

@@ -63,6 +63,7 @@ struct relay {
   size_t command_length;
   struct numbering numbering;                /* of an injected command's answer on its way to the client */
   uint64_t now;                              /* ns: when the bytes came that are looked at, if they are timed */
+  uint64_t told_at;                          /* ns: since then, if they are, the owner was last told of an answer */
   uint64_t sent_at, first_byte_at, ended_at; /* ns: an injected command and its answer */
   uint64_t read_limit, write_limit;          /* ms */
   size_t command_limit;                      /* bytes that a watched command may have */
@@ -134,7 +135,7 @@ bool relay_push_command(lua_State *L, const struct relay *r);
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed);
 /* data: the last bytes of the answer, behind what has been collected of it. */
 enum owner_told relay_tell_local_infile(struct relay *r, const uint8_t *data, size_t length);
-enum owner_told relay_tell_answer(struct relay *r, enum destination destination, const struct response *outcome,
+enum owner_told relay_tell_answer(struct relay *r, enum destination destination, struct response *outcome,
                                   const uint8_t *data, size_t length);
 
 void relay_open(lua_State *L); /* adds relay() to the module's table, which is on top of the stack */

@@ -105,16 +105,16 @@ static int watch(lua_State *L) {
 }
 
 /* relay:script(environment, view, queue, injection, running): the hooks of a script are called from here on. These are
- * its globals, its `proxy`, its proxy.queries (mysql.queue), what read_query_result gets, and the table whose [1] is
- * the call that runs. */
+ * its globals, its `proxy`, its proxy.queries (mysql.queue), what read_query_result gets, and mysql.hook's running().
+ */
 static int script(lua_State *L) {
   struct relay *r = check_relay(L);
   if (!r->ended) script_attach(L, r);
   return 0;
 }
 
-/* relay:serve(call, thread): the call and the coroutine (mysql.hook) for these hooks from here on. nil: the owner calls
- * them. */
+/* relay:serve(call, number, thread): the coroutine (mysql.hook) for these hooks from here on, the number that running()
+ * says while they run, and a table that keeps the coroutine. nil: the owner calls them. */
 static int serve(lua_State *L) {
   script_serve(L, check_relay(L));
   return 0;
@@ -244,7 +244,8 @@ static int expect_second_error(lua_State *L) {
 /* relay:summary(): what the last answer was, of which the client has got the packets: a mysql.resultset with counters
  * alone. */
 static int summary(lua_State *L) {
-  resultset_push(L, &check_relay(L)->answer, true, false, 0);
+  uint8_t *no_bytes;
+  resultset_push(L, &check_relay(L)->answer, true, false, 0, &no_bytes);
   return 1;
 }
 

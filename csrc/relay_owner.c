@@ -66,10 +66,16 @@ static int push_command(lua_State *L, struct owner_event *event) {
   push_relay(L, r);
   e->malformed = !relay_push_command(L, r);
   if (e->malformed) return -1;
-  lua_pushinteger(L, (uint8_t)lua_tostring(L, -1)[0]);
   r->waiting = true;
   r->answered = false;
-  return r->script.table ? script_command(L, r) : 3;
+  if (!r->script.table) {
+    lua_pushinteger(L, (uint8_t)lua_tostring(L, -1)[0]);
+    return 3;
+  }
+  int arguments = script_command(L, r);
+  /* That a command has just been sent is all that can be due. 0: its time is not taken. */
+  if (arguments < 0 && r->pending_count) event->ended = relay_pending_at(r, r->pending_count - 1)->sent_at;
+  return arguments;
 }
 
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed) {
@@ -88,7 +94,7 @@ enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t 
 struct answer_event {
   struct owner_event event;
   struct relay *relay;
-  const struct response *outcome;
+  struct response *outcome;
   enum destination destination;
   const uint8_t *data;
   size_t length;
@@ -96,32 +102,44 @@ struct answer_event {
 
 static void push_kept(lua_State *L, const struct answer_event *e) {
   const struct input *collected = &e->relay->collected;
-  struct resultset *rs = resultset_push(L, e->outcome, true, true, collected->length + e->length);
-  if (collected->length) memcpy(rs->bytes, collected->data, collected->length);
-  if (e->length) memcpy(rs->bytes + collected->length, e->data, e->length);
+  uint8_t *bytes;
+  resultset_push(L, e->outcome, true, true, collected->length + e->length, &bytes);
+  if (collected->length) memcpy(bytes, collected->data, collected->length);
+  if (e->length) memcpy(bytes + collected->length, e->data, e->length);
 }
 
 static int push_answer(lua_State *L, struct owner_event *event) {
   const struct answer_event *e = (struct answer_event *)event;
   struct relay *r = e->relay;
+  bool whole = !r->collected.length && round_keeps(&r->shared->round, e->data, e->length);
+  bool lend = r->script.asked && whole && !r->overflowed;
   push_relay(L, r);
   lua_pushinteger(L, e->outcome->error);
   if (e->destination != TO_OWNER)
     lua_pushnil(L);
+  else if (lend)
+    resultset_push_empty(L);
   else if (r->overflowed)
     lua_pushboolean(L, false);
   else
     push_kept(L, e);
   r->overflowed = false;
   input_free(&r->collected);
-  return r->script.asked ? script_answer(L, r) : 3;
+  if (!r->script.asked) return 3;
+  return script_answer(L, r, lend ? &(struct lent){e->outcome, e->data, e->length} : NULL);
 }
 
-enum owner_told relay_tell_answer(struct relay *r, enum destination destination, const struct response *outcome,
+enum owner_told relay_tell_answer(struct relay *r, enum destination destination, struct response *outcome,
                                   const uint8_t *data, size_t length) {
-  struct answer_event e = {
-      {.method = ON_ANSWER, .push = push_answer, .keeps = r->reference}, r, outcome, destination, data, length};
-  return owner_tell(r->client, &e.event);
+  struct answer_event e = {{.method = ON_ANSWER, .push = push_answer, .keeps = r->reference, .began = r->told_at},
+                           r,
+                           outcome,
+                           destination,
+                           data,
+                           length};
+  enum owner_told told = owner_tell(r->client, &e.event);
+  if (r->told_at) r->told_at = e.event.ended;
+  return told;
 }
 
 static int push_local_infile(lua_State *L, struct owner_event *event) {

@@ -6,28 +6,41 @@
 
 #include <lua.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct relay;
+struct response;
 
-/* A relay's. What is pointed to is kept by the table. */
+/* A relay's. What is pointed to is kept by the table, the coroutine by what the table has of it. */
 struct script {
-  int table;            /* in the registry; 0: there is no script */
-  struct queue *queue;  /* its proxy.queries */
-  lua_State *thread;    /* its coroutine; NULL: all is for the owner */
-  const void *response; /* the proxy.response that was made last */
-  bool asked;           /* the answer to the waiting command is due, for which the script has asked here */
+  int table;           /* in the registry; 0: there is no script */
+  struct queue *queue; /* its proxy.queries */
+  lua_State *thread;   /* its coroutine; NULL: all is for the owner */
+  struct running *running;
+  lua_Number number; /* what that says while a hook runs */
+  bool asked;        /* the answer to the waiting command is due, for which the script has asked here */
 };
 
 /* With the arguments of relay:script, relay:serve on the stack. */
 void script_attach(lua_State *L, struct relay *r);
 void script_serve(lua_State *L, struct relay *r);
 
-/* The first two are called with the arguments of the owner's method on top of the stack, and return how many they are
- * then, or -1 if all is done: on_command(..., status, value), on_answer(..., command, status, value).
- * status, value: what has come of the hook (mysql.hook); nothing if it has not been called.
- * command: the client's, which the owner has not heard of. */
+/* A short answer, where it lies until the end of the round. */
+struct lent {
+  struct response *outcome;
+  const uint8_t *bytes;
+  size_t length;
+};
+
+/* The first two are called with the first arguments of the owner's method on top of the stack, (relay, payload) and
+ * (relay, error, kept), and return how many they are then, or -1 if all is done: on_command(relay, payload, byte,
+ * status, value, call), on_answer(relay, error, kept, command, status, value, call).
+ * status, value, call: what has come of the hook (mysql.hook), and whose it was; nothing if it has not been called.
+ * command: the client's, which the owner has not heard of.
+ * lent: what an empty answer shows while the hook runs; it gets a copy if it is needed longer. NULL: it has its own. */
 int script_command(lua_State *L, struct relay *r);
-int script_answer(lua_State *L, struct relay *r);
+int script_answer(lua_State *L, struct relay *r, const struct lent *lent);
 /* Pushes that command, as the owner has to know what it is about. From here on all is for him. Returns 1. */
 int script_hand_over(lua_State *L, struct relay *r);
 

@@ -214,6 +214,7 @@ static void take_event(struct response *r, struct answer_packet *p) {
 static void take_packet(struct response *r, const uint8_t *head, size_t head_length, uint32_t length, uint64_t size) {
   struct answer_packet p = {cursor_over(head, head_length), 0, length, size};
   if (head_length) p.first = head[0];
+  bool in_rows = r->state == RESPONSE_ROWS;
   switch (r->state) {
   case RESPONSE_HEADER: take_header(r, &p); break;
   case RESPONSE_ONE_PACKET: take_one_packet(r, &p); break;
@@ -230,6 +231,7 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
   case RESPONSE_STREAM: take_event(r, &p); break;
   default: break;
   }
+  if (in_rows && r->state != RESPONSE_ROWS && !r->rows_end) r->rows_end = r->bytes;
   r->bytes += size;
   if (r->state == RESPONSE_ROWS && !r->rows_begin) r->rows_begin = r->bytes;
 }

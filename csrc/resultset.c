@@ -3,10 +3,11 @@
  *
  * new(bytes, command, capabilities): bytes are the packets of the complete answer to a command, headers included.
  * capabilities: the flags that client and server have agreed on, MariaDB's extended ones multiplied by 2^32.
- * packets(answer): these bytes again. Other answers come from a relay; of those that it has passed on only the counters
- * are known.
+ * packets(answer): these bytes again. take_back(answer): it cannot be looked at any more. Other answers come from a
+ * relay; of those that it has passed on only the counters are known.
  *
- * An answer has these keys, all others are nil. Bytes that are no answer raise an error when they are looked at.
+ * An answer has these keys, all others are nil. Bytes that are no answer raise an error when they are looked at; so
+ * does an answer whose hook is over, but not its fields.
  *   fields, rows      of the first result set: rows is an iterator that begins anew each time it is read, or nil
  *   raw               payload of the first packet
  *   row_count, bytes  rows of all result sets, and the size of their packets
@@ -23,18 +24,32 @@ enum { HEADER_NULL = 0xfb, HEADER_ERR = 0xff };
 enum { QUERY_OK = 0, QUERY_ERR = 255 };
 enum { MOST_CELLS = 4096 }; /* that a row is made for at once; what is NULL behind them takes no place */
 
+/* Places in an answer's table: its fields; what was lent to it, as its own. */
+enum { FIELDS = 1, OWN_BYTES = 2 };
+
 /* Beside its name in the registry, which takes longer to look up. */
 static const char metatable_key = 0;
 
+/* A copy of the column definitions, so that it does not need the answer. */
 struct fields {
   uint64_t capabilities;
-  const uint8_t *end; /* of the bytes */
   size_t count;
-  const uint8_t *packets[]; /* where the column definitions begin */
+  const uint8_t *end;       /* of the packets, which lie behind this */
+  const uint8_t *packets[]; /* where they begin */
+};
+
+/* A walk through an answer, packet by packet, with the recogniser to say what each is. */
+struct walk {
+  struct response answer;
+  struct cursor rest;
 };
 
 static int malformed(lua_State *L, const char *what, const char *why) {
   return luaL_error(L, "the %s is malformed: %s", what, why);
+}
+
+static int taken_back(lua_State *L) {
+  return luaL_error(L, "an answer can be looked at as long as its read_query_result runs, and that is over");
 }
 
 static const char *const cut_off = "it ends too early";
@@ -81,8 +96,7 @@ static uint8_t first_byte(struct cursor chain) {
 }
 
 static void begin_walk(struct walk *w, const struct resultset *rs) {
-  memset(w, 0, sizeof *w);
-  response_begin(&w->answer, rs->outcome.command, rs->outcome.capabilities);
+  response_begin(&w->answer, rs->outcome->command, rs->outcome->capabilities);
   w->rest = cursor_over(rs->bytes, rs->length);
 }
 
@@ -109,12 +123,9 @@ static bool may_have_result_sets(uint8_t command) {
 static bool find_result_set(lua_State *L, const struct resultset *rs, struct walk *w) {
   struct cursor chain;
   begin_walk(w, rs);
-  if (!may_have_result_sets(rs->outcome.command)) return false;
+  if (!may_have_result_sets(rs->outcome->command)) return false;
   while (w->answer.state == RESPONSE_HEADER && next_packet(L, w, &chain)) {
-    if (w->answer.state == RESPONSE_HEADER || w->answer.state == RESPONSE_DONE) continue;
-    cursor_bytes(&chain, PACKET_HEADER_SIZE);
-    w->columns = cursor_lenenc(&chain);
-    return true;
+    if (w->answer.state != RESPONSE_HEADER && w->answer.state != RESPONSE_DONE) return true;
   }
   if (w->answer.state != RESPONSE_DONE && !w->answer.local_infile) malformed(L, "answer", cut_off);
   return false;
@@ -192,69 +203,100 @@ static int fields_length(lua_State *L) {
   return 1;
 }
 
-static void find_definitions(lua_State *L, struct walk *w, struct fields *f, size_t capacity) {
+/* Walks through the column definitions, and notes where they are. Result: how many there are. */
+static size_t walk_definitions(lua_State *L, struct walk *w, struct fields *f) {
   struct cursor chain;
+  size_t count = 0;
   while (w->answer.state == RESPONSE_COLUMNS) {
     uint32_t before = w->answer.definitions;
     if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
-    if (w->answer.definitions < before && f->count < capacity) f->packets[f->count++] = chain.at;
+    if (w->answer.definitions == before) continue; /* a progress report */
+    if (f) f->packets[count] = chain.at;
+    count++;
   }
+  return count;
 }
 
-/* They keep the answer in their environment, whose own has them. */
-static int push_fields(lua_State *L, struct resultset *rs) {
-  if (rs->has_fields) {
-    lua_getfenv(L, 1);
-    lua_rawgeti(L, -1, 1);
-    return 1;
-  }
+static void push_copied_fields(lua_State *L, const struct resultset *rs) {
   struct walk w;
-  size_t capacity = 0;
-  if (find_result_set(L, rs, &w) && w.answer.state == RESPONSE_COLUMNS) {
-    capacity = cursor_left(&w.rest) / PACKET_HEADER_SIZE; /* more cannot be there, whatever the header says */
-    if (capacity > w.answer.definitions) capacity = w.answer.definitions;
-  }
-  struct fields *f = lua_newuserdata(L, sizeof *f + capacity * sizeof *f->packets);
-  f->capabilities = rs->outcome.capabilities;
-  f->end = rs->bytes + rs->length;
-  f->count = 0;
+  if (!find_result_set(L, rs, &w)) w.rest = cursor_over(rs->bytes, 0);
+  struct walk again = w;
+  size_t count = walk_definitions(L, &w, NULL), length = (size_t)(w.rest.at - again.rest.at);
+  struct fields *f = lua_newuserdata(L, sizeof *f + count * sizeof *f->packets + length);
+  uint8_t *copy = (uint8_t *)(f->packets + count);
+  if (length) memcpy(copy, again.rest.at, length);
+  again.rest = cursor_over(copy, length);
+  f->capabilities = rs->outcome->capabilities;
+  f->end = copy + length;
+  f->count = walk_definitions(L, &again, f);
   luaL_getmetatable(L, FIELDS_TYPE);
   lua_setmetatable(L, -2);
-  find_definitions(L, &w, f, capacity);
-  lua_createtable(L, (int)(f->count < MOST_CELLS ? f->count : MOST_CELLS), 1);
-  lua_pushvalue(L, 1);
-  lua_setfield(L, -2, "answer");
+  lua_createtable(L, (int)(count < MOST_CELLS ? count : MOST_CELLS), 0);
   lua_setfenv(L, -2);
-  lua_createtable(L, 1, 0);
-  lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, 1);
-  lua_setfenv(L, 1);
-  rs->has_fields = true;
+}
+
+static void push_table(lua_State *L, int index, struct resultset *rs) {
+  if (rs->has_table) {
+    lua_getfenv(L, index);
+    return;
+  }
+  lua_createtable(L, OWN_BYTES, 0);
+  lua_pushvalue(L, -1);
+  lua_setfenv(L, index);
+  rs->has_table = true;
+}
+
+static int push_fields(lua_State *L, struct resultset *rs) {
+  push_table(L, 1, rs);
+  lua_rawgeti(L, -1, FIELDS);
+  if (lua_isnil(L, -1)) {
+    push_copied_fields(L, rs);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -4, FIELDS);
+  }
   return 1;
 }
 
 /* The recogniser's verdict. A server's request for a file ends what is known so far. */
 static const struct response *outcome(lua_State *L, struct resultset *rs) {
   if (!rs->counted) {
-    struct response o = rs->outcome;
+    struct response o = *rs->outcome;
     for (size_t at = 0; at < rs->length && o.state < RESPONSE_DONE;)
       at += response_feed(&o, rs->bytes + at, rs->length - at);
     bool file_wanted = o.local_infile && o.state == RESPONSE_HEADER && framing_at_boundary(&o.framing);
     if (o.state == RESPONSE_BROKEN) malformed(L, "answer", o.problem);
     if (o.state != RESPONSE_DONE && !file_wanted) malformed(L, "answer", cut_off);
-    rs->outcome = o;
+    *rs->outcome = o;
     rs->counted = true;
   }
-  return &rs->outcome;
+  return rs->outcome;
 }
 
 /* --- rows -------------------------------------------------------------------------------------------------- */
 
-static void push_row(lua_State *L, struct cursor c, const struct walk *w) {
-  int columns = 0;
-  lua_createtable(L, w->columns < MOST_CELLS ? (int)w->columns : MOST_CELLS, 0);
-  while (!c.failed && (uint64_t)columns < w->columns) {
-    columns++;
+/* The next row of the first result set; what is none there is a progress report. False behind the last. */
+static bool take_row(struct cursor *rest, struct cursor *row) {
+  while (cursor_left(rest)) {
+    *row = take_chain(rest);
+    if (first_byte(*row) != HEADER_ERR) return true;
+  }
+  return false;
+}
+
+static int malformed_row(lua_State *L, const struct resultset *rs, const uint8_t *end) {
+  struct cursor rest = cursor_over(rs->bytes, (size_t)(end - rs->bytes)), row;
+  int number = 0;
+  cursor_bytes(&rest, rs->outcome->rows_begin);
+  while (take_row(&rest, &row)) number++;
+  return malformed(L, lua_pushfstring(L, "row %d", number), "it does not have the cells of its columns");
+}
+
+/* False if it is malformed. */
+static bool push_row(lua_State *L, struct cursor c, uint32_t columns) {
+  uint32_t column = 0;
+  lua_createtable(L, (int)(columns < MOST_CELLS ? columns : MOST_CELLS), 0);
+  while (!c.failed && column < columns) {
+    column++;
     if (cursor_left(&c) && *c.at == HEADER_NULL) {
       cursor_bytes(&c, 1);
       continue;
@@ -263,60 +305,32 @@ static void push_row(lua_State *L, struct cursor c, const struct walk *w) {
     const uint8_t *text = cursor_bytes(&c, length);
     if (!text) break;
     lua_pushlstring(L, (const char *)text, (size_t)length);
-    lua_rawseti(L, -2, columns);
+    lua_rawseti(L, -2, (int)column);
   }
-  if (c.failed || cursor_left(&c))
-    malformed(L, lua_pushfstring(L, "row %d", (int)w->answer.rows), "it does not have the cells of its columns");
+  return !c.failed && !cursor_left(&c);
 }
 
-/* Upvalues: the walk; the answer, which has the bytes. */
+/* Upvalues: the answer; where in its bytes the next packet begins. */
 static int next_row(lua_State *L) {
-  struct walk *w = lua_touserdata(L, lua_upvalueindex(1));
-  while (w->answer.state == RESPONSE_ROWS) {
-    struct cursor chain;
-    uint64_t before = w->answer.rows;
-    if (!next_packet(L, w, &chain)) return malformed(L, "answer", cut_off);
-    if (w->answer.rows == before) continue; /* a progress report, or the end */
-    push_row(L, push_payload(L, chain), w);
-    return 1;
-  }
-  return 0;
+  const struct resultset *rs = lua_touserdata(L, lua_upvalueindex(1));
+  if (!rs->outcome) return taken_back(L);
+  const struct response *o = rs->outcome;
+  struct cursor rest = cursor_over(rs->bytes, (size_t)o->rows_end), row;
+  cursor_bytes(&rest, (uint64_t)lua_tonumber(L, lua_upvalueindex(2)));
+  if (!take_row(&rest, &row)) return 0;
+  lua_pushnumber(L, (lua_Number)(rest.at - rs->bytes));
+  lua_replace(L, lua_upvalueindex(2));
+  if (!push_row(L, push_payload(L, row), o->first_columns)) return malformed_row(L, rs, rest.at);
+  return 1;
 }
 
-/* Walks to the first row of the first result set. False if there is none, and no place for one. */
-static bool find_rows(lua_State *L, const struct resultset *rs, struct walk *w) {
-  const struct response *o = &rs->outcome;
-  struct cursor chain;
-  if (!rs->counted || !o->rows_begin || o->rows_begin > rs->length) {
-    if (!find_result_set(L, rs, w)) return false;
-    while (w->answer.state == RESPONSE_COLUMNS || w->answer.state == RESPONSE_COLUMNS_EOF)
-      if (!next_packet(L, w, &chain)) malformed(L, "answer", cut_off);
-    return true;
-  }
-  begin_walk(w, rs);
-  if (!may_have_result_sets(o->command)) return false;
-  w->answer.state = RESPONSE_ROWS;
-  w->columns = o->first_columns;
-  cursor_bytes(&w->rest, o->rows_begin);
-  return true;
-}
-
+/* Of the first result set. */
 static int push_rows(lua_State *L, struct resultset *rs) {
-  if (rs->outcome.command == COM_STMT_FETCH) {
-    const struct response *o = outcome(L, rs);
-    if (!o->rows && !o->ended_in_rows) return 0;
-  } else {
-    struct walk *w = &rs->rows_walk;
-    if (rs->walked)
-      w = lua_newuserdata(L, sizeof *w);
-    else
-      lua_pushlightuserdata(L, w);
-    rs->walked = true;
-    if (!find_rows(L, rs, w)) return 0;
-  }
-  if (has_binary_rows(rs->outcome.command))
-    return luaL_error(L, ".resultset.rows isn't available for prepared statements");
+  const struct response *o = outcome(L, rs);
+  if (o->command == COM_STMT_FETCH ? !o->rows && !o->ended_in_rows : !o->first_columns) return 0;
+  if (has_binary_rows(o->command)) return luaL_error(L, ".resultset.rows isn't available for prepared statements");
   lua_pushvalue(L, 1);
+  lua_pushnumber(L, (lua_Number)(o->rows_end ? o->rows_begin : 0));
   lua_pushcclosure(L, next_row, 2);
   return 1;
 }
@@ -339,12 +353,12 @@ static int push_raw(lua_State *L, struct resultset *rs) {
 
 /* Column definitions in answer to COM_FIELD_LIST are no rows, though they come like them. */
 static int push_row_count(lua_State *L, struct resultset *rs) {
-  lua_pushnumber(L, rs->outcome.command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->rows);
+  lua_pushnumber(L, rs->outcome->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->rows);
   return 1;
 }
 
 static int push_row_bytes(lua_State *L, struct resultset *rs) {
-  lua_pushnumber(L, rs->outcome.command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->row_bytes);
+  lua_pushnumber(L, rs->outcome->command == COM_FIELD_LIST ? 0 : (lua_Number)outcome(L, rs)->row_bytes);
   return 1;
 }
 
@@ -412,6 +426,7 @@ static const struct {
 static int resultset_index(lua_State *L) {
   struct resultset *rs = lua_touserdata(L, 1);
   if (!rs || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1))) rs = resultset_check(L, 1);
+  if (!rs->outcome) return taken_back(L);
   if (lua_type(L, 2) != LUA_TSTRING) return 0;
   const char *name = lua_tostring(L, 2);
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -423,21 +438,59 @@ static int resultset_index(lua_State *L) {
   return 0;
 }
 
-struct resultset *resultset_push(lua_State *L, const struct response *outcome, bool counted, bool kept, size_t length) {
-  struct resultset *rs = lua_newuserdata(L, sizeof *rs + length);
-  rs->outcome = *outcome;
-  rs->counted = counted;
-  rs->kept = kept;
-  rs->has_fields = rs->walked = false;
-  rs->length = length;
+static struct resultset *push_answer(lua_State *L, size_t size) {
+  struct resultset *rs = lua_newuserdata(L, size);
   lua_pushlightuserdata(L, (void *)&metatable_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   lua_setmetatable(L, -2);
   return rs;
 }
 
+/* What it is about and its bytes, as its own. */
+struct own {
+  struct response outcome;
+  uint8_t bytes[];
+};
+
+struct resultset *resultset_push(lua_State *L, const struct response *outcome, bool counted, bool kept, size_t length,
+                                 uint8_t **bytes) {
+  struct resultset *rs = push_answer(L, sizeof *rs + sizeof(struct own) + length);
+  struct own *own = (struct own *)(rs + 1);
+  own->outcome = *outcome;
+  *rs = (struct resultset){&own->outcome, own->bytes, length, counted, kept, false};
+  *bytes = own->bytes;
+  return rs;
+}
+
+struct resultset *resultset_push_empty(lua_State *L) {
+  struct resultset *rs = push_answer(L, sizeof *rs);
+  *rs = (struct resultset){NULL, NULL, 0, true, true, false};
+  return rs;
+}
+
+void resultset_lend(struct resultset *rs, struct response *outcome, const uint8_t *bytes, size_t length) {
+  rs->outcome = outcome;
+  rs->bytes = bytes;
+  rs->length = length;
+}
+
+void resultset_take_back(struct resultset *rs) { resultset_lend(rs, NULL, NULL, 0); }
+
+void resultset_own(lua_State *L, int index, const struct response *outcome, const uint8_t *bytes, size_t length) {
+  struct resultset *rs = lua_touserdata(L, index);
+  push_table(L, index, rs);
+  struct own *own = lua_newuserdata(L, sizeof *own + length);
+  own->outcome = *outcome;
+  memcpy(own->bytes, bytes, length);
+  lua_rawseti(L, -2, OWN_BYTES);
+  lua_pop(L, 1);
+  resultset_lend(rs, &own->outcome, own->bytes, length);
+}
+
 struct resultset *resultset_check(lua_State *L, int index) {
-  return luaL_checkudata(L, index, RESULTSET_TYPE);
+  struct resultset *rs = luaL_checkudata(L, index, RESULTSET_TYPE);
+  if (!rs->outcome) taken_back(L);
+  return rs;
 }
 
 static int new (lua_State *L) {
@@ -448,7 +501,9 @@ static int new (lua_State *L) {
   luaL_argcheck(L, command >= 0 && command <= 255, 2, "a command is a number from 0 to 255");
   struct response begun;
   response_begin(&begun, (uint8_t)command, capabilities);
-  memcpy(resultset_push(L, &begun, false, true, length)->bytes, bytes, length);
+  uint8_t *copy;
+  resultset_push(L, &begun, false, true, length, &copy);
+  memcpy(copy, bytes, length);
   return 1;
 }
 
@@ -459,9 +514,16 @@ static int packets(lua_State *L) {
   return 1;
 }
 
+static int take_back(lua_State *L) {
+  resultset_take_back(luaL_checkudata(L, 1, RESULTSET_TYPE));
+  return 0;
+}
+
 static int resultset_to_string(lua_State *L) {
-  const struct resultset *rs = resultset_check(L, 1);
-  if (rs->kept)
+  const struct resultset *rs = luaL_checkudata(L, 1, RESULTSET_TYPE);
+  if (!rs->outcome)
+    lua_pushliteral(L, "mysql.resultset (of a hook that is over)");
+  else if (rs->kept)
     lua_pushfstring(L, "mysql.resultset (%d bytes)", (int)rs->length);
   else
     lua_pushliteral(L, "mysql.resultset (not kept)");
@@ -510,6 +572,8 @@ LUA_MODULE luaopen_mysql_resultset(lua_State *L) {
   lua_setfield(L, -2, "new");
   lua_pushcfunction(L, packets);
   lua_setfield(L, -2, "packets");
+  lua_pushcfunction(L, take_back);
+  lua_setfield(L, -2, "take_back");
   resultset_writer_open(L);
   return 1;
 }

@@ -22,7 +22,10 @@
 
 #include <luv/luv.h>
 
+#include "hook.h"
+#include "queue.h"
 #include "relay.h"
+#include "resultset.h"
 #include "stream.h"
 
 #define STREAM_TYPE "mysql.stream"
@@ -531,6 +534,18 @@ static void open_shared(lua_State *L) {
   lua_rawset(L, LUA_REGISTRYINDEX);
 }
 
+/* From here on `require` finds these modules in here: one copy of them is enough for the processor's caches. */
+static void offer_modules(lua_State *L) {
+  static const luaL_Reg modules[] = {{"mysql.hook", luaopen_mysql_hook},
+                                     {"mysql.queue", luaopen_mysql_queue},
+                                     {"mysql.resultset", luaopen_mysql_resultset},
+                                     {NULL, NULL}};
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  luaL_register(L, NULL, modules);
+  lua_pop(L, 2);
+}
+
 LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   static const luaL_Reg methods[] = {{"read_packets", read_packets},
                                      {"hold_packets", hold_packets},
@@ -561,6 +576,7 @@ LUA_MODULE luaopen_mysql_stream(lua_State *L) {
   lua_pushliteral(L, "luv"); /* the loop is luv's */
   lua_call(L, 1, 0);
 
+  offer_modules(L);
   ignore_broken_pipes();
   if (!shared_of(L)) open_shared(L); /* else the module is loaded again, and there may be streams */
 

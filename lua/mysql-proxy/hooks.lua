@@ -21,10 +21,16 @@ local resume, is_free = coroutines.resume, coroutines.is_free
 -- What a session's coroutine yields if its function waits; anything else is a script's mistake.
 local WAITING = {}
 
--- running[1]: the call whose function runs now. Relays write it too.
-local running = {}
+-- The number of the call whose function runs now; relays set it too. A call is known by it for as long as it is used.
+local running = coroutines.running()
+local calls, last = setmetatable({}, { __mode = "v" }), 0
+
+local function running_call()
+  return calls[running:get()]
+end
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
+---@field number integer
 ---@field session table
 ---@field name string|nil of the function, and
 ---@field done fun(session: table, result: any, failed: boolean|nil)|nil unless it has finished at once
@@ -36,10 +42,11 @@ Call.__index = Call
 
 -- The session has not had a call yet, or needs its own for something else.
 local function new_call(session)
-  local call = setmetatable({ session = session, coroutine = coroutines.new() }, Call)
-  session.own_call = call
+  last = last + 1
+  local call = setmetatable({ number = last, session = session, coroutine = coroutines.new() }, Call)
+  session.own_call, calls[last] = call, call
   if session.relay and not session.closes_after_answer then
-    session.relay:serve(call, call.coroutine)
+    session.relay:serve(call, call.number, call.coroutine)
   end
   return call
 end
@@ -79,6 +86,15 @@ end
 local function count_error(session, hook)
   local errors = session.proxy.totals.hook_errors
   errors[hook] = (errors[hook] or 0) + 1
+end
+
+-- What it waits for is not waited for any more.
+function Call:stop()
+  if self.timer then
+    self.timer:close()
+    self.timer = nil
+  end
+  self:abandon()
 end
 
 function Call:fail(message, trace)
@@ -122,10 +138,9 @@ function Call:settle(status, value)
 end
 
 local function go_on(call, ...)
-  local outer = running[1]
-  running[1] = call
+  local outer = running:set(call.number)
   local status, value = resume(call.coroutine, ...)
-  running[1] = outer
+  running:set(outer)
   return call:settle(status, value)
 end
 
@@ -156,7 +171,8 @@ end
 
 --- The session whose function runs now.
 function M.session()
-  return running[1] and running[1].session
+  local call = running_call()
+  return call and call.session
 end
 
 --- Runs any function as a script's.
@@ -167,13 +183,14 @@ end
 ---@return boolean finished
 ---@return any result if it has finished at once, which is the common case: done is not called then
 function M.run(session, name, fn, argument, done)
-  local call, outer = session.own_call, running[1]
+  local call = session.own_call
   if not call or not is_free(call.coroutine) then
     call = new_call(session)
   end
-  session.call, running[1] = call, call
+  session.call = call
+  local outer = running:set(call.number)
   local status, value = resume(call.coroutine, fn, argument)
-  running[1] = outer
+  running:set(outer)
   if status == "done" then
     session.call = false
     return true, value
@@ -187,14 +204,23 @@ function M.run(session, name, fn, argument, done)
   return false
 end
 
---- Goes on with what the relay has begun.
+--- Goes on with what the relay has begun. The session may have ended meanwhile: a hook can run the loop.
+---@param call Call
 ---@param status "waits"|"failed"
 ---@param value any
 ---@param done fun(session, result, failed)
-function M.settle(session, name, status, value, done)
-  local call = session.own_call
-  session.call, call.name, call.done = call, name, done
-  call:settle(status, value)
+function M.settle(call, name, status, value, done)
+  local session = call.session
+  call.name, call.done = name, done
+  if session.state ~= "close" then
+    session.call = call
+    return call:settle(status, value)
+  end
+  call.done = function() end
+  if status == "waits" then
+    return call:stop()
+  end
+  return call:settle(status, value)
 end
 
 --- From here on the session's relay calls read_query and read_query_result.
@@ -257,18 +283,14 @@ function M.cancel(session)
     return
   end
   session.call = false
-  if call.timer then
-    call.timer:close()
-    call.timer = nil
-  end
-  call:abandon()
+  call:stop()
 end
 
 --- For functions that a script calls: waits until `resume(...)` is called, and returns its arguments.
 ---@param start fun(resume: fun(...)): fun()|nil begins what is waited for; may return what ends it
 ---@return any ...
 function M.wait(start)
-  local call = running[1]
+  local call = running_call()
   if not call or coroutine.running() ~= call.coroutine then
     error("only a hook of a script can wait, and only in its own coroutine", 2)
   elseif call.protected then
@@ -325,7 +347,7 @@ else
   end
 
   function M.protected.pcall(...)
-    local call = running[1]
+    local call = running_call()
     local before = call and call.protected
     if call then
       call.protected = true
@@ -334,7 +356,7 @@ else
   end
 
   function M.protected.xpcall(...)
-    local call = running[1]
+    local call = running_call()
     local before = call and call.protected
     if call then
       call.protected = true

@@ -326,6 +326,35 @@ describe("mysql.resultset", function()
       assert.same({ { "1" }, { "2" } }, rows_of(result, 1))
     end)
 
+    it("has rows that end where the first result set does, and stay there", function()
+      local result = several { ok() }
+      local first, second = result.rows, result.rows
+      assert.same({ "1" }, first())
+      assert.same({ "1" }, second())
+      assert.same({ "2" }, second())
+      for _ = 1, 3 do
+        assert.is_nil(second())
+      end
+      assert.same({ "2" }, first())
+      assert.is_nil(first())
+      for _, capabilities in ipairs { WITH_EOF, WITHOUT_EOF } do
+        local middle = capabilities == WITH_EOF and { eof() } or {}
+        local last = capabilities == WITH_EOF and eof or function(status)
+          return ok_as_eof { server_status = status }
+        end
+        local payloads = { "\1", column "a" }
+        for _, more in ipairs { middle, { last(AUTOCOMMIT + MORE_RESULTS) }, { "\1", column "b" }, middle,
+          { row(1, "3"), last() } } do
+          for _, payload in ipairs(more) do
+            table.insert(payloads, payload)
+          end
+        end
+        local empty = read(QUERY, capabilities, unpack(payloads))
+        assert.is_nil(empty.rows())
+        assert.same({ 1, "a" }, { empty.row_count, empty.fields[1].name })
+      end
+    end)
+
     it("has failed if an ERR ends it", function()
       local result = several { err() }
       assert.equal(255, result.query_status)
@@ -425,6 +454,18 @@ describe("mysql.resultset", function()
       assert.same({ 0, 1, "\0" }, { altered.query_status, altered.affected_rows, altered.raw:sub(1, 1) })
     end
     assert.equal(255, read(QUERY, WITH_EOF, progress).query_status)
+  end)
+
+  it("passes over progress reports where the rows end, or the first result set", function()
+    local result = read(QUERY, PROGRESS, "\1", column "a", eof(), progress, progress, row(1, "1"), progress, progress,
+      eof(AUTOCOMMIT + MORE_RESULTS), progress, "\1", column "b", eof(), progress, row(1, "2"), progress, eof())
+    assert.same({ { "1" } }, rows_of(result, 1))
+    assert.same({ 2, 12, "a" }, { result.row_count, result.bytes, result.fields[1].name })
+    local next_row = read(QUERY, PROGRESS, "\1", column "a", eof(), row(1, "1"), progress, err()).rows
+    assert.same({ "1" }, next_row())
+    assert.is_nil(next_row())
+    assert.is_nil(next_row())
+    assert.is_nil(read(QUERY, PROGRESS, "\1", column "a", eof(), progress, eof()).rows())
   end)
 
   describe("the answer to a prepared statement", function()

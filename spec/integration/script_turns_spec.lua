@@ -160,6 +160,36 @@ describe("while a hook of a script runs", function()
     assert.equal(OK, (login():query("SELECT 1")))
   end)
 
+  it("and runs the loop in which its client leaves, it cannot wait any longer", function()
+    start [[
+      local uv = require "luv"
+      local gone
+      function read_query(packet)
+        if packet:find("STAY") then
+          print("runs the loop")
+          repeat uv.run("once") until gone
+          print("waits")
+          proxy.async.sleep(1)
+        end
+      end
+      function disconnect_client()
+        gone = true
+        proxy.async.sleep(1)
+        print("has gone")
+      end]]
+    login():send "\3STAY"
+    local function said(text)
+      return process.wait_until(function()
+        return proxy.process:stdout():find(text, 1, true)
+      end, 10)
+    end
+    assert.truthy(said("runs the loop\n"))
+    client:close()
+    assert.truthy(said("waits\n"))
+    assert.truthy(said("has gone\n"))
+    assert.equal(OK, (login():query("SELECT 1")))
+  end)
+
   it("and runs the loop in which others say much, its command is still its own", function()
     start [[
       local uv = require "luv"

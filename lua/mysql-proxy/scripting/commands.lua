@@ -141,12 +141,12 @@ local function decided(session, result, failed)
   return forward(session)
 end
 
-function M.read_query(session, _, packet, kind, status, result)
+function M.read_query(session, _, packet, kind, status, result, call)
   session.command, session.command_kind = packet, kind
   if status == "done" then
     return decided(session, result)
   elseif status then
-    return hooks.settle(session, "read_query", status, result, decided)
+    return hooks.settle(call, "read_query", status, result, decided)
   end
   session.queue:reset()
   session.view.response = {}
@@ -269,7 +269,8 @@ local function result_decided(session, result)
   local kept = session.kept
   session.injection.resultset, session.kept = nil, false
   if kept then
-    return run_queue(session, kept_answer(session, hooks.verdict(result), kept))
+    run_queue(session, kept_answer(session, hooks.verdict(result), kept))
+    return resultset.take_back(kept) -- as of one that the relay deals with by itself
   end
   streamed_answer(session, hooks.verdict(result))
   return run_queue(session)
@@ -353,7 +354,7 @@ local function take_over(session, command)
   session.queued, session.answers = session.injection.query, 0
 end
 
-function M.read_query_result(session, relay, error, kept, command, status, result)
+function M.read_query_result(session, relay, error, kept, command, status, result, call)
   if command then
     take_over(session, command)
   elseif not session.queued then
@@ -371,7 +372,7 @@ function M.read_query_result(session, relay, error, kept, command, status, resul
   if status == "done" then
     return result_decided(session, result)
   elseif status then
-    return hooks.settle(session, "read_query_result", status, result, result_decided)
+    return hooks.settle(call, "read_query_result", status, result, result_decided)
   end
   local finished = true
   local hook = find_hook(session, "read_query_result")

@@ -95,7 +95,7 @@
 ---@field query string the packet that was sent
 ---@field query_time integer microseconds to the first packet of the answer
 ---@field response_time integer microseconds to its last
----@field resultset InjectionResultset
+---@field resultset InjectionResultset as long as the hook runs; its fields and tables of rows can be kept
 
 ---@class ProxySpawnOptions
 ---@field limit integer bytes that the program may say; default 1 MiB
