@@ -17,8 +17,8 @@ enum hook_status {
 /* Whether a thread can be given a function: it is new, or has run one to its end. */
 bool hook_is_free(lua_State *thread);
 /* Moves `count` values from the top of L to a thread, which has room for them (for LUA_MINSTACK if it is free), and
- * runs it: a free one gets a function and its arguments, one
- * that waits gets what its yield returns. Pushes one value onto L. */
+ * runs it: a free one gets a function and its arguments, one that waits gets what its yield returns. Pushes one value
+ * onto L. */
 enum hook_status hook_resume(lua_State *L, lua_State *thread, int count);
 
 #define RUNNING_TYPE "mysql.hook.running"
