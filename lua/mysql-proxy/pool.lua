@@ -5,7 +5,7 @@ local stream = require "mysql.stream"
 
 local M = {}
 
-local OK, ERR = 0x00, 0xff
+local OK = 0x00
 
 ---@class Pool
 ---@field min_idle_connections integer so many of another user's are left alone
@@ -63,15 +63,8 @@ function Pool:add(server)
       end
     end
   end
-  -- Whatever an idle server says, it is of no use any more. An error is why it is about to close.
-  local function on_packet(_, _, payload)
-    if payload:byte() ~= ERR then
-      server.backend.list.log:critical(("an idle connection to %s said there is something to read, oops: %d"):format(
-        server.backend.address, #payload))
-    end
-    return remove()
-  end
-  server.stream:owner({ on_end = remove, on_packet = on_packet, on_timeout = remove })
+  -- Whatever an idle server says, it is of no use any more.
+  server.stream:owner({ on_end = remove, on_packet = remove, on_timeout = remove })
   server.stream:timeout(0)
   server.stream:read_packets(65535)
 end
@@ -86,10 +79,14 @@ function Pool:close()
   self.users, self.lists = {}, {}
 end
 
+-- No login is under way, or the server has just let the client in.
+local function is_logged_in(session)
+  return session.state ~= "read_auth_result" or session.auth_result and session.auth_result:byte() == OK
+end
+
 -- Somebody has logged in, and no other login is under way.
 local function usable(session, server)
-  local logging_in = session.state == "read_auth_result"
-  return server.username and (not logging_in or session.auth_result and session.auth_result:byte() == OK)
+  return server.username and is_logged_in(session)
 end
 
 --- Where a session's idle connections are. The read-only port has its own: a connection that could write may have
@@ -156,11 +153,13 @@ local function take_first(list, suits)
 end
 
 --- An idle connection for a session. Before the login it may be anybody's, as it is logged in anew; after that it is
---- one of the client's user.
+--- one of the client's user, if that is who he is.
 ---@return Server|nil
 function M.take(backend, session, before_login)
   if before_login then
     return take_first(M.of(backend, session):list_for(""), anyone)
+  elseif not is_logged_in(session) then
+    return nil
   end
   return take_first(M.of(backend, session).lists[session.login.username or ""], suitable(session, true))
 end

@@ -73,10 +73,10 @@ for _, server in ipairs(servers.all()) do
         for _, hook in ipairs {
           "connect_server", "read_handshake", "read_auth", "read_auth_result", "disconnect_client",
         } do
-          getfenv(1)[hook] = function() print(hook) end
+          getfenv(1)[hook] = function(argument, more) print(hook .. ": " .. type(argument), more) end
         end
-        function read_query(packet)
-          print("read_query " .. packet:sub(2))
+        function read_query(packet, more)
+          print("read_query " .. packet:sub(2), more)
           if packet:find("2", 1, true) then
             proxy.queries:append(1, packet)
             return proxy.PROXY_SEND_QUERY
@@ -87,10 +87,11 @@ for _, server in ipairs(servers.all()) do
       assert.same({ { "1" } }, client:ask("SELECT 1").rows)
       assert.same({ { "2" } }, client:ask("SELECT 2").rows)
       client:close()
-      series:prints("disconnect_client\n", true)
-      local printed = series:stdout():gsub("read_auth_result\n(read_auth_result\n)", "%1") -- some plugins ask twice
-      assert.equal("connect_server\nread_handshake\nread_auth\nread_auth_result\nread_query SELECT 1\n"
-        .. "read_query SELECT 2\nread_query_result 1 SELECT 2\ndisconnect_client\n", printed)
+      series:prints("disconnect_client: nil\tnil\n", true)
+      local printed = series:stdout():gsub("\tnil\n", "\n")
+        :gsub("read_auth_result: table\n(read_auth_result: table\n)", "%1") -- some plugins ask twice
+      assert.equal("connect_server: nil\nread_handshake: table\nread_auth: table\nread_auth_result: table\n"
+        .. "read_query SELECT 1\nread_query SELECT 2\nread_query_result 1 SELECT 2\ndisconnect_client: nil\n", printed)
       series:run ""
       assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
       series:leave()
@@ -230,9 +231,9 @@ for _, server in ipairs(servers.all()) do
     end)
 
     it("connect_server chooses a server", function()
-      local function lands(index)
+      local function lands(index, verdict)
         series:run(EVAL .. "function connect_server() print('asked') proxy.connection.backend_ndx = " .. index
-          .. " print(proxy.connection.backend_ndx) end")
+          .. " print(proxy.connection.backend_ndx) return " .. (verdict or "nil") .. " end")
         local client = series:login()
         assert.is_nil(client.refused)
         local ndx = says(client, "proxy.connection.backend_ndx")
@@ -251,6 +252,10 @@ for _, server in ipairs(servers.all()) do
       series:prints("^asked\n2\n$")
       if server.socket then
         assert.equal("3", lands("3")) -- of the read-only ones, by choice only
+        for _, verdict in ipairs { "proxy.PROXY_SEND_QUERY", "proxy.PROXY_IGNORE_RESULT", "99", "true" } do
+          assert.equal("3", lands("3", verdict))
+        end
+        assert.equal("1", lands("3", "error('oops')")) -- what has failed chooses nothing
       end
       series:run "function connect_server() proxy.connection.backend_ndx = 4 end"
       assert.equal("(proxy) all backends are down", series:login().refused.errmsg)
@@ -335,9 +340,8 @@ for _, server in ipairs(servers.all()) do
       local client = series:login()
       for _, number in ipairs { "99", "1", "-7" } do
         assert.same({ { "1" } }, client:ask(("SELECT 1 /* %s */"):format(number)).rows)
-        series:logs("(message) session", true)
-        series:logs("return-code for read_query_result() was neither PROXY_SEND_RESULT or PROXY_IGNORE_RESULT, "
-          .. "will ignore the result", true)
+        series:logs("%(message%) session [^\n]*: return%-code for read_query_result%(%) was neither "
+          .. "PROXY_SEND_RESULT or PROXY_IGNORE_RESULT, will ignore the result\n")
       end
       assert.same({ { "1" } }, client:ask("SELECT 1").rows)
       assert.equal(("1\n"):rep(4), series:stdout()) -- and the rest of the queue is gone
@@ -355,6 +359,7 @@ for _, server in ipairs(servers.all()) do
             return proxy.%s
           end]]):format(verdict))
         assert.same({ { "1" } }, series:login():ask("SELECT 1").rows)
+        series:logs("%(critical%) session [^\n]*: read_query_result%(%) in ")
         series:logs(("read_query_result() in %s tries to modify the resultset, but hasn't asked to buffer it in "
           .. "proxy.query:append(..., { resultset_is_needed = true }). We ignore the change to the result-set."):format(
           series.proxy.script), true)
@@ -441,11 +446,22 @@ for _, server in ipairs(servers.all()) do
 
     it("disconnect_client's decision keeps no connection", function()
       series:run(EVAL .. "function disconnect_client() print('left') return proxy.PROXY_IGNORE_RESULT end")
-      local watcher = series:login()
+      local watcher, leaving = series:login(), series:login()
       local before = does(watcher, "return proxy.backends[1].idling_connections")
-      series:login():close()
+      local id = leaving:ask("SELECT CONNECTION_ID()").rows[1][1]
+      local function there()
+        for _, row in ipairs(watcher:ask("SHOW PROCESSLIST").rows) do
+          if row[1] == id then
+            return true
+          end
+        end
+        return false
+      end
+      assert.is_true(there())
+      leaving:close()
       series:prints("left\n", true)
       assert.equal(before, does(watcher, "return proxy.backends[1].idling_connections"))
+      assert.truthy(process.wait_until(function() return not there() end, 10))
     end)
   end)
 end

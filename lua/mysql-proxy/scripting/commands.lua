@@ -232,6 +232,7 @@ local function follow(session, packet)
   end
   local kind = byte(packet)
   local clients = not session.queued or session.queued == session.command
+    or kind == COM_INIT_DB and session.command_kind == COM_INIT_DB -- the client's, rewritten
   if kind == COM_INIT_DB then
     session.server.default_db = packet:sub(2)
     session.client_db = clients and packet:sub(2) or session.client_db

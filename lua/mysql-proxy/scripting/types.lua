@@ -14,7 +14,7 @@
 ---@field port integer|nil
 
 ---@class ProxySide one side of the connection
----@field default_db string
+---@field default_db string the schema: of the login, of a COM_INIT_DB, or of a USE that was sent as a statement
 ---@field username string|nil
 ---@field scrambled_password string|nil
 ---@field auth_plugin_name string|nil
