@@ -116,7 +116,8 @@ for _, server in ipairs(servers.all()) do
     end
 
     local function is_logged(hook, text)
-      assert.truthy(proxy:wait_for_log("%(" .. hook .. "%) " .. text), hook .. "\n" .. proxy:log():sub(-1500))
+      assert.truthy(proxy:wait_for_log("%(critical%) %(" .. hook .. "%) " .. text),
+        hook .. "\n" .. proxy:log():sub(-1500))
     end
 
     for way, text in pairs {

@@ -52,8 +52,8 @@ for _, server in ipairs(servers.all()) do
         end
         series.proxy = proxy
         refused_with(LOAD_FAILED)
-        series:logs(("lua_load_file(%s) failed: stat(%s) failed: No such file or directory (2)"):format(path, path),
-          true)
+        series:logs(("(critical) lua_load_file(%s) failed: stat(%s) failed: No such file or directory (2)"):format(path,
+          path), true)
         process.write_file(path, "version = 1" .. EVAL)
         is("1")
         -- Another file of the same size and time.
@@ -67,7 +67,7 @@ for _, server in ipairs(servers.all()) do
         process.write_file(path, "\n\nversion = = 3")
         refused_with(LOAD_FAILED)
         local name = ('[string "%s"]'):format(path)
-        series:logs(("lua_load_file(%s) failed: %s:3: unexpected symbol near '='"):format(path, name), true)
+        series:logs(("(critical) lua_load_file(%s) failed: %s:3: unexpected symbol near '='"):format(path, name), true)
         series:logs(("(warning) reloading '%s' failed"):format(path), true)
         process.write_file(path, "#!/usr/bin/mysql-proxy\nlocal x\nx.y = 1")
         refused_with(EXECUTE_FAILED)
@@ -301,6 +301,22 @@ for _, server in ipairs(servers.all()) do
       assert.equal("1 1 1 0", says(series:login(), "proxy.backends[1].state, proxy.backends[2].state, "
         .. "proxy.backends[1].connected_clients + proxy.backends[2].connected_clients - 1, "
         .. "proxy.backends[1].connected_clients - proxy.backends[2].connected_clients"))
+      local function lands()
+        series:run(EVAL .. "function disconnect_client() print('left') end")
+        local client = series:login()
+        local index = tonumber(says(client, "proxy.connection.backend_ndx"))
+        client:close()
+        series:prints("left\n", true)
+        return index
+      end
+      local last = lands()
+      for _, text in ipairs { "no Lua", "error('oops')" } do -- takes nobody's turn
+        series:run(text)
+        assert.equal(1105, series:login().refused.errcode)
+        local now = lands()
+        assert.equal(3 - last, now)
+        last = now
+      end
     end)
   end)
 end

@@ -3,6 +3,7 @@
 local logs = require "mysql-proxy.log"
 local process = require "spec.support.process"
 local script = require "mysql-proxy.script"
+local uv = require "luv"
 
 local log = logs.new { level = "error" }
 
@@ -27,6 +28,31 @@ describe("mysql-proxy.script", function()
     script.release(one)
     script.release(new)
     assert.equal(new, script.load(path, log))
+  end)
+
+  it("compiles a file again when its time, to the nanosecond, its size or the file itself is another", function()
+    local path, loads = process.path("script.lua"), 0
+    local function is(text, time)
+      assert(uv.fs_utime(path, time, time))
+      for _ = 1, 2 do
+        local chunk = script.load(path, log)
+        assert.equal(text, chunk())
+        script.release(chunk)
+      end
+      loads = loads + 1
+      assert.equal(loads, script.status(path).version)
+    end
+    process.write_file(path, "return 'one'")
+    is("one", 1000)
+    process.write_file(path, "return 'two'")
+    is("two", 1001)
+    process.write_file(path, "return 'ten'")
+    is("ten", 1001.25)
+    process.write_file(path, "return 'three'")
+    is("three", 1001.25)
+    local other = process.write_file(process.path("other.lua"), "return 'seven'")
+    assert(uv.fs_rename(other, path))
+    is("seven", 1001.25)
   end)
 
   it("keeps no chunk of an old version", function()
