@@ -8,9 +8,11 @@ local constants = require "mysql-proxy.scripting.constants"
 local pool = require "mysql-proxy.pool"
 
 -- Both sides speak in the clear and uncompressed.
-local MASKED = proto.capabilities.CLIENT_COMPRESS
-  + proto.capabilities.CLIENT_SSL
-  + proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM
+local MASKED_FLAGS = {
+  proto.capabilities.CLIENT_COMPRESS, proto.capabilities.CLIENT_SSL,
+  proto.capabilities.CLIENT_ZSTD_COMPRESSION_ALGORITHM,
+}
+local MASKED = MASKED_FLAGS[1] + MASKED_FLAGS[2] + MASKED_FLAGS[3]
 
 local PLUGIN_AUTH = proto.capabilities.CLIENT_PLUGIN_AUTH
 
@@ -94,6 +96,21 @@ function Session:await_server(sequence)
   self.client:hold_packets()
 end
 
+-- A login without what the client was not offered. The server has offered it, and would speak so from then on: what
+-- it understands would not be what is seen here.
+local function masked_login(payload, login)
+  local flags = login.capabilities
+  for _, flag in ipairs(MASKED_FLAGS) do
+    flags = pool.has(flags, flag) and flags - flag or flags
+  end
+  if flags == login.capabilities then
+    return payload
+  end
+  login.capabilities = flags
+  return string.char(flags % 256, math.floor(flags / 2 ^ 8) % 256, math.floor(flags / 2 ^ 16) % 256,
+    math.floor(flags / 2 ^ 24)) .. payload:sub(5)
+end
+
 function Session:take_handshake_response(payload, sequence)
   local ok, login = pcall(proto.from_response_packet, payload, self.greeted.capabilities)
   if not ok then
@@ -111,7 +128,7 @@ function Session:take_handshake_response(payload, sequence)
     })
   end
   self:await_server(sequence)
-  self.login, self.login_packet, self.login_sequence = login, payload, sequence
+  self.login, self.login_packet, self.login_sequence = login, masked_login(payload, login), sequence
   return self:ask("read_auth", self.view and self.proxy.scripting.auth(self), self.pass_handshake_response)
 end
 
@@ -245,12 +262,8 @@ function Session:pass_auth_result(verdict)
 end
 
 function Session:take_auth_data(payload, sequence)
-  local numbered = (sequence - self.sequence_shift) % 256
-  if numbered == 0 then -- as a command is
-    return self:protocol_error("client", "received a packet-id other than the expected")
-  end
   self:await_server(sequence)
-  self.server.stream:send(payload, numbered)
+  self.server.stream:send(payload, (sequence - self.sequence_shift) % 256)
 end
 
 return { methods = Session, MASKED = MASKED }

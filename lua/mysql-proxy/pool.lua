@@ -5,7 +5,7 @@ local stream = require "mysql.stream"
 
 local M = {}
 
-local OK = 0x00
+local OK, ERR = 0x00, 0xff
 
 ---@class Pool
 ---@field min_idle_connections integer so many of another user's are left alone
@@ -63,8 +63,15 @@ function Pool:add(server)
       end
     end
   end
-  -- Whatever an idle server says, it is of no use any more.
-  server.stream:owner({ on_end = remove, on_packet = remove, on_timeout = remove })
+  -- Whatever an idle server says, it is of no use any more. An error is why it is about to close.
+  local function on_packet(_, _, payload)
+    if payload:byte() ~= ERR then
+      server.backend.list.log:critical(("an idle connection to %s said there is something to read, oops: %d"):format(
+        server.backend.address, #payload))
+    end
+    return remove()
+  end
+  server.stream:owner({ on_end = remove, on_packet = on_packet, on_timeout = remove })
   server.stream:timeout(0)
   server.stream:read_packets(65535)
 end

@@ -153,10 +153,15 @@ function Session:connect(next)
   end
 end
 
+-- A system error in the words that the log has always had for it: "Connection refused".
+local function in_words(message)
+  return (message:gsub("^E%u+: (%l)", string.upper))
+end
+
 function Session:backend_failed(message)
   local log, name = self.proxy.log, self.backend.address
   if message:find("^E[MN]FILE") then -- the proxy's own limit, for which no server is to blame
-    log:critical(("connect(%s) failed: %s"):format(name, message), nil, self)
+    log:critical(("connect(%s) failed: %s"):format(name, in_words(message)), nil, self)
     return self:refuse(self:error_sequence(), {
       errcode = 1040, errmsg = "Too many connections", protocol_41 = self.login ~= nil,
     })
@@ -165,7 +170,7 @@ function Session:backend_failed(message)
     log:debug(("connecting to %s timed out after %.2f seconds. Trying another backend."):format(
       name, self.proxy.connect_timeout), nil, self)
   end
-  log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, message), nil, self)
+  log:critical(("connect(%s) failed: %s. Retrying with different backend."):format(name, in_words(message)), nil, self)
   log:critical(("connecting to backend (%s) failed, marking it as down for ..."):format(name), nil, self)
   self.backend:mark_down(message)
   if self.login then -- it has been told that this is the server
@@ -243,6 +248,9 @@ function Session:on_packet(from, payload, sequence)
   local take = states[self.state][side]
   if not take or self.call then
     return self:protocol_error(side, "received a packet out of turn")
+  elseif side == "client" and sequence ~= self.client_sequence then
+    return self:protocol_error(side, ("received packet-id %d, but expected %d ... out of sync"):format(sequence,
+      self.client_sequence))
   end
   return self[take](self, payload, sequence)
 end
@@ -278,6 +286,9 @@ end
 function Session:on_relay_end(_, side, message, code)
   if code == "EPROTO" then
     self:log("critical", ("%s: %s closing the connection"):format(side, message))
+  elseif side == "timeout" then
+    self:log("debug", ("connection between %s and %s timed out. closing it"):format(
+      self.client_name, self.backend and self.backend.address or "no backend"))
   else
     self:log("debug", message and ("%s: %s"):format(side, message) or side .. " closed")
   end

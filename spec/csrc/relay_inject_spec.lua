@@ -99,10 +99,11 @@ describe("a relay", function()
       c.server:send(1, proto.to_ok_packet { server_status = 8 }, FILE)
       c.client:receives(packets(1, proto.to_ok_packet { server_status = 8 }, FILE))
       assert.equal(packets(1, proto.to_ok_packet { server_status = 8 }, FILE), c.request)
-      c.client:write(packets(3, "\3line", "") .. packets(0, "\14")) -- the file, and a command for later
-      c.server:receives(packets(3, "\3line", ""))
-      c.server:send(5, ERR)
-      c.client:receives(packets(5, ERR))
+      c.server:receives(c.client:send(3, ("x"):rep(100000))) -- the file, as it comes
+      c.client:write(packets(4, "\3line", "") .. packets(0, "\14")) -- its rest, and a command for later
+      c.server:receives(packets(4, "\3line", ""))
+      c.server:send(6, ERR)
+      c.client:receives(packets(6, ERR))
       assert.same({ 1064 }, c.answers)
       c.server:receives(packets(0, "\14"))
       c:answer(1, OK)
@@ -279,6 +280,15 @@ describe("a relay", function()
         c.server:write(byte)
       end
       c.client:receives(packets(2, "\1", "column", EOF, "\3row", EOF))
+      c.answers = nil
+      c.client:send(0, "\3SELECT 3")
+      c.server:receives(packets(0, "\3SELECT 2"))
+      for number, payload in ipairs { "\1", "column", EOF, ("r"):rep(100), ("s"):rep(70000) } do
+        c:answer(number, payload) -- each as it comes
+        assert.is_nil(c.answers)
+      end
+      c:answer(6, EOF)
+      assert.same({ 0 }, c.answers)
       c:is_idle()
     end)
 
@@ -294,23 +304,38 @@ describe("a relay", function()
       c:is_idle()
     end)
 
-    it("tells how long the answer took", function()
+    it("tells in microseconds how long the first of the answer took, and all of it", function()
       c = conversation.connect()
       function c.on_answer(self, relay)
         self.times = { relay:times() }
       end
       c:join()
+      local began = uv.hrtime()
+      local function us()
+        return math.ceil((uv.hrtime() - began) / 1000)
+      end
+      local function a_while()
+        local before = uv.hrtime()
+        process.wait_until(function()
+          return uv.hrtime() - before > 2e6
+        end)
+      end
       c.relay:inject("\3SELECT 1")
       c.server:receives(packets(0, "\3SELECT 1"))
-      local before = uv.hrtime()
-      process.wait_until(function()
-        return uv.hrtime() - before > 2e6
-      end)
-      c.server:send(1, "\1", "column", EOF, EOF)
+      a_while()
+      c.server:send(1, "\1")
+      assert.truthy(process.wait_until(function()
+        return select(3, c.relay:counters()) > 0
+      end))
+      local first_by = us()
+      a_while()
+      c.server:send(2, "column", EOF, EOF)
       assert.truthy(process.wait_until(function()
         return c.times
       end))
-      assert.is_true(c.times[1] >= 2000 and c.times[1] <= c.times[2] and c.times[2] < 2e7)
+      local first, last = unpack(c.times)
+      assert.is_true(first >= 2000 and first <= first_by)
+      assert.is_true(last >= first + 2000 and last <= us())
     end)
 
     it("does so from a command's decision until the client's turn comes", function()

@@ -133,11 +133,11 @@ for _, shared in ipairs(servers.all()) do
       end)
 
       it("a unix socket that is not there", function()
-        goes_on(process.path("no-socket"), "ENOENT")
+        goes_on(process.path("no-socket"), "No such file or directory")
       end)
 
       it("an IPv6 address where nobody listens", function()
-        goes_on("[::1]:" .. process.free_port(), "ECONNREFUSED")
+        goes_on("[::1]:" .. process.free_port(), "Connection refused")
       end)
     end)
 

@@ -49,7 +49,8 @@ for _, server in ipairs(servers.all()) do
         assert.equal(server.port, tonumber(output))
       end
       local log = proxy:log()
-      assert.truthy(log:find(("connect(127.0.0.1:%d) failed: ECONNREFUSED"):format(closed), 1, true))
+      assert.truthy(log:find(("(critical) connect(127.0.0.1:%d) failed: Connection refused. "
+        .. "Retrying with different backend.\n"):format(closed), 1, true))
       assert.truthy(log:find(
         ("(critical) connecting to backend (127.0.0.1:%d) failed, marking it as down for ..."):format(closed), 1, true))
       local _, failures = log:gsub("connect%(%S+%) failed", "")
@@ -65,7 +66,8 @@ for _, server in ipairs(servers.all()) do
       stopped:stop()
       assert.equal(0, code)
       assert.equal(server.port, tonumber(output))
-      assert.truthy(proxy:log():find("timed out after 0.30 seconds. Trying another backend.", 1, true))
+      assert.truthy(proxy:log():find(("(debug) connecting to 127.0.0.1:%d timed out after 0.30 seconds. "
+        .. "Trying another backend.\n"):format(stopped.port), 1, true))
     end)
 
     it("that come back are used again", function()

@@ -93,6 +93,34 @@ describe("COM_CHANGE_USER", function()
     assert.same({ payload, sequence }, { client:packet() })
   end
 
+  it("changes who a script sees on both sides, if the server agrees", function()
+    start([[
+      function read_query(packet)
+        if packet ~= "\3REPORT" then return end
+        local said = {}
+        for _, side in ipairs { "client", "server" } do
+          for _, key in ipairs { "username", "scrambled_password", "default_db" } do
+            said[#said + 1] = proxy.connection[side][key]
+          end
+        end
+        proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = table.concat(said, " ") }
+        return proxy.PROXY_SEND_RESULT
+      end]], 50500)
+    local function reports(expected)
+      assert.equal(expected .. " " .. expected, client:ask("REPORT").errmsg)
+    end
+    reports("somebody  ")
+    answers = function(connection, payload)
+      connection:write((packet.frame(payload:find("friend", 1, true) and OK or DENIED, 1)))
+    end
+    client:send("\17enemy\0\20" .. ("e"):rep(20) .. "theirs\0\45\0")
+    gets(DENIED, 1)
+    reports("somebody  ")
+    client:send("\17friend\0\20" .. ("f"):rep(20) .. "ours\0\45\0")
+    gets(OK, 1)
+    reports("friend " .. ("f"):rep(20) .. " ours")
+  end)
+
   for name, script in pairs(scripts) do
     describe("with " .. name, function()
       for _, version in ipairs { 50114, 50117 } do

@@ -184,7 +184,7 @@ describe("the hooks of a script and a server's words:", function()
   before_each(function()
     received, answers = {}, nil
     greeting = proto.to_challenge_packet {
-      server_version = 50045, thread_id = 7, challenge = ("a"):rep(20), server_status = 2,
+      server_version = 50045, thread_id = 7, challenge = ("a"):rep(20), server_status = 2, charset = 33,
       capabilities = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
         + FLAGS.CLIENT_CONNECT_WITH_DB + FLAGS.CLIENT_COMPRESS + FLAGS.CLIENT_SSL,
       auth_plugin_name = "mysql_native_password",
@@ -225,10 +225,9 @@ describe("the hooks of a script and a server's words:", function()
       return proxy.PROXY_IGNORE_RESULT
     end]]
     local client = connect()
-    local challenge = proto.from_challenge_packet(client:packet())
-    assert.equal(("a"):rep(20), challenge.challenge:sub(1, 20))
-    assert.equal(0, math.floor(challenge.capabilities / FLAGS.CLIENT_COMPRESS) % 2)
-    assert.equal(0, math.floor(challenge.capabilities / FLAGS.CLIENT_SSL) % 2)
+    local expected = proto.from_challenge_packet(greeting)
+    expected.capabilities = expected.capabilities - FLAGS.CLIENT_COMPRESS - FLAGS.CLIENT_SSL
+    assert.same(expected, proto.from_challenge_packet(client:packet()))
     series:prints(("client_addr=127.0.0.1:%d mysqld_version=50045 scramble=%s server_addr=127.0.0.1:%d "
       .. "thread_id=7\ntrue\ttrue\ttrue\ttrue\ttrue\ttrue\n%snil\n"):format(
       client.socket:getsockname().port, ("a"):rep(20), listener:getsockname().port, ("nil\t"):rep(6)), true)
@@ -352,20 +351,24 @@ describe("the hooks of a script and a server's words:", function()
       local server = proxy.connection.server
       print(auth.packet:byte(), #auth.packet, server.username, server.default_db)
     end]]
-    local steps = { "\254mysql_native_password\0" .. ("b"):rep(20) .. "\0", "\1more", "\0\0\0\2\0\0\0" }
+    local steps = {
+      "\254mysql_native_password\0" .. ("b"):rep(20) .. "\0", "\1more", "\254", "\0\0\0\2\0\0\0",
+    }
     answers = function(connection)
       connection:write((packet.frame(steps[#received], #received * 2)))
     end
     local client = connect()
     client:packet()
     client:send(login_packet { username = "me", database = "shop" }, 1)
-    for index = 1, 2 do
+    for index = 1, 3 do
       assert.same({ steps[index], index * 2 }, { client:packet() })
       client:send("data", index * 2 + 1)
     end
-    assert.same({ steps[3], 6 }, { client:packet() })
-    series:prints(("254\t%d\tme\tshop\n1\t5\tme\tshop\n0\t7\tme\tshop\n"):format(#steps[1]), true)
-    assert.same({ (packet.frame("data", 3)), (packet.frame("data", 5)) }, { received[2], received[3] })
+    assert.same({ steps[4], 8 }, { client:packet() })
+    series:prints(("254\t%d\tme\tshop\n1\t5\tme\tshop\n254\t1\tme\tshop\n0\t7\tme\tshop\n"):format(#steps[1]), true)
+    for index = 2, 4 do
+      assert.equal(packet.frame("data", index * 2 - 1), received[index])
+    end
   end)
 
   it("read_auth_result answers instead, and what comes next follows from the server's word", function()
@@ -429,6 +432,59 @@ describe("the hooks of a script and a server's words:", function()
       series.printed = 0
       series:prints("handshake\n0\t1\nleft\n0\t7\n", true)
     end)
+
+  it("the server gets the client's login as it is, without what the client was not offered", function()
+    series:run "function read_auth() end"
+    answers = function(connection)
+      connection:write((packet.frame("\0\0\0\2\0\0\0", 2)))
+    end
+    local own = FLAGS.CLIENT_PROTOCOL_41 + FLAGS.CLIENT_SECURE_CONNECTION + FLAGS.CLIENT_PLUGIN_AUTH
+      + FLAGS.CLIENT_TRANSACTIONS + FLAGS.CLIENT_FOUND_ROWS
+    for _, more in ipairs { 0, FLAGS.CLIENT_COMPRESS, FLAGS.CLIENT_SSL + FLAGS.CLIENT_ZSTD_COMPRESSION_ALGORITHM } do
+      received = {}
+      local client = connect()
+      client:packet()
+      client:send(login_packet { capabilities = own + more, username = "me", response = ("r"):rep(20) }, 1)
+      assert.same({ "\0\0\0\2\0\0\0", 2 }, { client:packet() })
+      assert.equal(packet.frame(login_packet { capabilities = own, username = "me", response = ("r"):rep(20) }, 1),
+        received[1])
+    end
+  end)
+
+  it("disconnect_client is called when a side goes in mid-command, and the connection is of no use any more", function()
+    series:run [[
+      local before = proxy.backends[1].idling_connections
+      function disconnect_client()
+        proxy.connection.backend_ndx = 0
+        print("left " .. proxy.backends[1].idling_connections - before)
+      end]]
+    local leaves
+    answers = function(connection)
+      if #received == 1 then
+        connection:write((packet.frame("\0\0\0\2\0\0\0", 2)))
+      elseif leaves == "server" then
+        connection:shutdown()
+      end
+    end
+    for index, side in ipairs { "server", "client" } do
+      received, leaves = {}, side
+      local client = connect()
+      client:packet()
+      client:send(login_packet {}, 1)
+      client:packet()
+      client:send("\3SELECT 1")
+      if side == "server" then
+        local payload, sequence = client:packet()
+        assert.same({ 2013, 1 }, { proto.from_err_packet(payload).errcode, sequence })
+        assert.truthy(client:wait_for_end())
+      else
+        assert.truthy(process.wait_until(function() return #received == 2 end, 5))
+        client.socket:close_reset()
+      end
+      server_is_left()
+      series:prints(("left 0\n"):rep(index), true)
+    end
+  end)
 
   it("read_auth_result cannot put a server aside that waits for the client", function()
     series:run "function read_auth_result() proxy.connection.backend_ndx = 0 end"

@@ -65,7 +65,7 @@ for _, server in ipairs(servers.all()) do
         assert.equal("2 1 0 2 2", says(first, STATES))
         assert.equal("2", says(first, WHERE))
         for _, text in ipairs {
-          ("connect(%s) failed: ECONNREFUSED: connection refused. Retrying with different backend."):format(dead),
+          ("connect(%s) failed: Connection refused. Retrying with different backend."):format(dead),
           ("connecting to backend (%s) failed, marking it as down for ..."):format(dead),
         } do
           assert.truthy(proxy:log():find(text, 1, true), text)

@@ -99,7 +99,7 @@ for _, server in ipairs(servers.all()) do
             inj.response_time >= inj.query_time and inj.response_time == math.floor(inj.response_time), inj.unheard_of)
         end
         return proxy.PROXY_SEND_QUERY]])
-      assert.truthy(proxy:wait_for_log("inj%[unheard_of%] %.%.%. not found"))
+      assert.truthy(proxy:wait_for_log("%(message%) inj%[unheard_of%] %.%.%. not found\n"))
       -- The clock starts when a command goes to the server, not when it is queued.
       assert.same({ "true" }, says [[
         on_result = function(inj)
@@ -266,11 +266,24 @@ for _, server in ipairs(servers.all()) do
         ".resultset.raw isn't available if 'resultset_is_needed ~= true'",
       }, says("return say(unpack(found))"))
       assert.equal(4, run([[
-        on_result = function(inj, r) found = { r.affected_rows, r.query_status } end
+        on_result = function(inj, r)
+          local times = inj.query_time == math.floor(inj.query_time) and inj.response_time >= inj.query_time
+          found = { r.affected_rows, r.insert_id, r.query_status, r.flags.in_trans, times }
+        end
         proxy.queries:append(1, "\3REPLACE INTO test.written VALUES (9, 'x'), (8, 'y'), (7, 'z')",
           { resultset_is_needed = false })
         return proxy.PROXY_SEND_QUERY]]).affected_rows)
-      assert.same({ "4", "0" }, says("return say(unpack(found))"))
+      assert.same({ "4", "0", "0", "false", "true" }, says("return say(unpack(found))"))
+      assert.same({ { "0" } }, run([[
+        on_result = function(inj, r)
+          slept = inj.response_time
+          for row in r.rows do print(row) end
+        end
+        proxy.queries:append(1, "\3SELECT SLEEP(0.1)", { resultset_is_needed = false })
+        return proxy.PROXY_SEND_QUERY]]).rows)
+      assert.same({ "true" }, says("return say(slept >= 100000)"))
+      assert.truthy(proxy:wait_for_log("%(critical%) %(read_query_result%) [^\n]*%.resultset%.rows isn't available if "
+        .. "'resultset_is_needed ~= true'\n"))
       local answer = run [[
         on_result = function(inj, r) found = { r.query_status } end
         proxy.queries:append(1, "\3SELECT nowhere", { resultset_is_needed = false })
@@ -297,9 +310,16 @@ for _, server in ipairs(servers.all()) do
       assert.same({ { "0" } }, run("on_result = function(inj) return inj.id == 2 and say('late') or nil end "
         .. "return queue('SELECT 0', 'SELECT 1', 'SELECT 2')").rows)
       for id = 2, 3 do
-        assert.truthy(proxy:wait_for_log("got asked to send a resultset, but ignoring it as we already have sent "
-          .. id - 1 .. " resultset%(s%)%. injection%-id: " .. id))
+        assert.truthy(proxy:wait_for_log("%(critical%) [^\n]*got asked to send a resultset, but ignoring it as we "
+          .. "already have sent " .. id - 1 .. " resultset%(s%)%. injection%-id: " .. id .. "\n"))
       end
+      assert.same({ { "0" } }, run([[
+        proxy.queries:append(70, "\3SELECT 0")
+        proxy.queries:append(71, "\3SELECT 1")
+        on_result = function(inj) if inj.id == 71 then error("too late") end end
+        return proxy.PROXY_SEND_QUERY]]).rows)
+      assert.truthy(proxy:wait_for_log("%(read_query_result%) [^\n]*too late"))
+      assert.truthy(proxy:wait_for_log("already have sent 1 resultset%(s%)%. injection%-id: 71\n"))
       local answer = run("on_result = function() return proxy.PROXY_IGNORE_RESULT end return queue('DO 0', 'DO 0')")
       assert.same({ 1105, "07000", "(lua) the script has left no result for this command" },
         { answer.errcode, answer.sqlstate, answer.errmsg })

@@ -1,5 +1,7 @@
 -- Every way to log in, and to become somebody else later, ends through the proxy as it does without it.
 
+local proto = require "mysql.proto"
+
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local servers = require "spec.support.server"
@@ -74,6 +76,15 @@ for _, server in ipairs(servers.all()) do
     it("of a client that would like compression goes on without", function()
       local answer = attempt(proxy.port, server.account.user, server.account.password, with "--compress")
       assert.matches("^0: " .. server.account.user .. "@%%\tNULL\n", answer)
+    end)
+
+    it("of a client that asks for compression or TLS though it was not offered goes on without", function()
+      for _, flag in ipairs { "CLIENT_COMPRESS", "CLIENT_SSL", "CLIENT_ZSTD_COMPRESSION_ALGORITHM" } do
+        local client = raw.connect(proxy.port):login("nopass", proto.capabilities[flag])
+        assert.is_nil(client.refused, flag)
+        assert.same({ { "1" } }, client:ask("SELECT 1").rows, flag)
+        client:close()
+      end
     end)
 
     if server.flavour == "mariadb" then

@@ -117,6 +117,31 @@ for _, server in ipairs(servers.all()) do
       assert.is_nil(series:log():match("%(critical%)[^\n]*"))
     end)
 
+    it("leaves connections as they are: schema, variables, statements; a login clears all that", function()
+      series:run(EVAL)
+      local STATE = "SELECT DATABASE(), @kept"
+      local one, two = series:login(), series:login()
+      local second = id_of(two)
+      one:ask("USE test")
+      one:ask("SET @kept = 7")
+      two:ask("USE mysql")
+      two:ask("SET @kept = 8")
+      two:send("\22SELECT 1")
+      local prepared = two:packet()
+      two:packet() -- the column, and EOF
+      two:packet()
+      give(one)
+      give(two)
+      take(two)
+      assert.same({ { "test", "7" } }, two:ask(STATE).rows)
+      two:send("\23" .. prepared:sub(2, 5) .. "\0\1\0\0\0") -- which the other connection has prepared
+      assert.equal(1243, two:answer(two:packet()).errcode)
+      series:run(TAKES .. EVAL)
+      local third = series:login()
+      assert.equal(second, id_of(third))
+      assert.same({ {} }, third:ask(STATE).rows)
+    end)
+
     it("may log the client in as whom the script says, over an idle connection as over a new one", function()
       series:run(TAKES .. EVAL .. [[
         function read_auth()
@@ -216,6 +241,17 @@ describe("the pool in front of a server that", function()
     assert.truthy(process.wait_until(function() return received[2].ended end, 5))
     assert.equal("0 1", says(watcher, "proxy.backends[1].idling_connections, proxy.backends[1].connected_clients"))
     assert.equal("nil", take(client))
+    assert.is_nil(series:log():find("(critical)", 1, true)) -- it may have been about to close
+
+    client = login("")
+    give(client)
+    connections[3]:write((packet.frame(OK, 1)))
+    assert.truthy(process.wait_until(function() return received[3].ended end, 5))
+    assert.equal("nil", take(client))
+    series:logs(("(critical) an idle connection to 127.0.0.1:%d said there is something to read, oops: %d\n"):format(
+      listener:getsockname().port, #OK), true)
+    assert.equal(1, #series:leave())
+    series:run ""
   end)
 
   it("refuses a login over an idle connection: the client sees that, and the connection is closed", function()
@@ -228,11 +264,21 @@ describe("the pool in front of a server that", function()
     end
     local other, payload, sequence = login(("q"):rep(20))
     assert.same({ denied, 2 }, { payload, sequence })
+    assert.same(client.greeting, other.greeting)
     assert.equal(1, other.greeting.thread_id)
     local command = packet.parse(received[1][2])
     assert.equal("\17me\0\20" .. ("q"):rep(20) .. "\0\45\0mysql_native_password\0", command)
     assert.truthy(other:wait_for_end())
     assert.truthy(process.wait_until(function() return received[1].ended end, 5))
+  end)
+
+  it("is told of a plugin only if client and server know of plugins", function()
+    start()
+    leaves((login(("p"):rep(20), -FLAGS.CLIENT_PLUGIN_AUTH)))
+    local client, payload, sequence = login(("q"):rep(20), -FLAGS.CLIENT_PLUGIN_AUTH)
+    assert.same({ OK, 2 }, { payload, sequence })
+    assert.equal("\17me\0\20" .. ("q"):rep(20) .. "\0\45\0", (packet.parse(received[1][2])))
+    leaves(client)
   end)
 
   it("is not asked with --proxy-pool-no-change-user: the response has to be that of the first login", function()

@@ -104,6 +104,13 @@ for _, server in ipairs(servers.all()) do
           .. "proxy.backends[3].type"))
         assert.equal("nil nil nil 127.0.0.1:1",
           says(client, "proxy.backends[0], proxy.backends[4], proxy.backends[-1], proxy.backends['2'].address"))
+        local log = series.proxy:log()
+        for _, text in ipairs {
+          "added read/write backend: " .. address, "added read/write backend: 127.0.0.1:1",
+          "added read-only backend: 127.0.0.1:2", "proxy listening on port 127.0.0.1:" .. series.proxy.port,
+        } do
+          assert.truthy(log:find("(message) " .. text .. "\n", 1, true), text)
+        end
         assert.matches("bad argument .*%(number expected, got string%)", does(client, "return proxy.backends.first"))
         assert.equal("proxy.global.backends is not writable", does(client, "proxy.backends[1] = {}"))
       end)
@@ -391,13 +398,19 @@ describe("a backend that a script", function()
   end)
 
   it("has marked down gets no clients, for some seconds", function()
-    series = scripted.series(server)
+    series = scripted.series(server, { "--proxy-read-only-backend-addresses=127.0.0.1:2" })
     series:run(EVAL)
-    does(series:login(), "proxy.backends[1].state = proxy.BACKEND_STATE_DOWN")
+    local client = series:login()
+    does(client, "for i = 1, 2 do proxy.backends[i].state = proxy.BACKEND_STATE_DOWN end")
     assert.equal("(proxy) all backends are down", series:login().refused.errmsg)
+    assert.equal("2 2", says(client, "proxy.backends[1].state, proxy.backends[2].state"))
     assert.truthy(process.wait_until(function()
       return not series:login().refused
     end, 20))
+    assert.equal("1 0", says(client, "proxy.backends[1].state, proxy.backends[2].state")) -- the other is unknown again
+    for _, address in ipairs { server.host .. ":" .. server.port, "127.0.0.1:2" } do
+      series:logs(("(debug) backend %s was down for more than 4 sec, waking it up\n"):format(address), true)
+    end
   end)
 
   it("goes over to has an idle connection; that of the other one becomes idle", function()
@@ -447,6 +460,30 @@ describe("a backend that a script", function()
     local three = series:login()
     assert.equal(second, id(three)) -- his own connection is idle
     assert.equal("1 0 1 1", says(three, counts))
+  end)
+
+  it("has the fewest clients of is chosen, and in turns if that is no difference", function()
+    if not server.socket then
+      series = scripted.series(server)
+      return pending("needs a server of its own")
+    end
+    series = scripted.series({ server, server.socket })
+    series:run(EVAL)
+    local function lands()
+      local client = series:login()
+      return says(client, "proxy.connection.backend_ndx"), client
+    end
+    local chosen, clients = {}, {}
+    for turn = 1, 4 do
+      chosen[turn], clients[turn] = lands()
+    end
+    assert.same({ "1", "2", "1", "2" }, chosen)
+    clients[2]:close()
+    assert.truthy(process.wait_until(function()
+      return says(clients[1], "proxy.backends[2].connected_clients") == "1"
+    end, 5))
+    assert.equal("2", (lands())) -- whose turn it is not
+    assert.equal("1", (lands()))
   end)
 
   it("knows by its name has an address", function()

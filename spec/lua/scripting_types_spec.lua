@@ -36,6 +36,16 @@ describe("the type file for scripts", function()
     end
   end)
 
+  it("has three names for what a hook may return, and none for no decision", function()
+    local names = {}
+    for name, value in pairs(constants) do
+      if name:find("^PROXY_") and name ~= "PROXY_VERSION" then
+        names[value] = name
+      end
+    end
+    assert.same({ "PROXY_SEND_QUERY", "PROXY_SEND_RESULT", [4] = "PROXY_IGNORE_RESULT" }, names)
+  end)
+
   it("names what --check-script knows, and nothing else", function()
     local proxy, inj = check_script.NAMES.proxy, check_script.NAMES.inj
     for class_name, known in pairs {
