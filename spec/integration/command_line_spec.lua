@@ -138,7 +138,7 @@ describe("mysql-proxy", function()
   describe("prints", function()
     it("its version and those of its parts", function()
       for _, option in ipairs({ "--version", "-V" }) do
-        local status, out, err = run({ option })
+        local status, out, err = run({ "--bogus", "--log-level=foo", "--defaults-file=/nowhere", option })
         assert.equal(0, status)
         assert.equal("", err)
         assert.matches("^mysql%-proxy 0%.9%.0\n", out)
@@ -240,11 +240,11 @@ describe("mysql-proxy", function()
 
   describe("runs", function()
     it("until SIGTERM or SIGINT, which end it with status 0 and remove its files", function()
-      for _, signal in ipairs({ "TERM", "INT" }) do
+      for signal, more in pairs({ TERM = { "--log-level=message" }, INT = { "--verbose-shutdown" } }) do
         local port = free_port()
         local socket = folder .. "/proxy.sock"
         local proxy = start(listening(port, "--proxy-address=" .. socket, "--pid-file=proxy.pid",
-          "--log-level=message", "--log-file=proxy.log"))
+          "--log-file=proxy.log", unpack(more)))
         assert.is_true(can_connect(port))
         assert.equal("socket", output_of("stat -c %F " .. socket))
         os.execute(("kill -%s %d"):format(signal, proxy.pid))
@@ -253,9 +253,15 @@ describe("mysql-proxy", function()
         assert.is_false(exists(folder .. "/proxy.pid"))
         assert.equal("", output_of("ls " .. folder .. " | grep sock"))
         local log_text = read_all(folder .. "/proxy.log")
-        assert.matches("%(critical%) mysql%-proxy 0%.9%.0 started\n", log_text)
-        assert.matches("%(message%) Initiating shutdown, requested from signal handler\n", log_text)
-        assert.matches("%(message%) shutting down normally, exit code is: 0\n$", log_text)
+        for _, plugin in ipairs({ "plugin proxy", "plugin admin", "mysql-proxy" }) do
+          assert.matches(("(critical) %s 0.9.0 started\n"):format(plugin), log_text, 1, true)
+        end
+        local at_default = signal == "INT" -- which shows critical lines only
+        assert.equal(not at_default, log_text:find("(message) Initiating shutdown, requested from signal handler\n", 1,
+          true) ~= nil)
+        assert.matches(("%%(%s%%) shutting down normally, exit code is: 0\n$"):format(
+          at_default and "critical" or "message"), log_text)
+        assert.equal(at_default, log_text:gsub("%(critical%)", ""):find("%(%a+%)") == nil)
         os.remove(folder .. "/proxy.log")
       end
     end)
@@ -269,10 +275,15 @@ describe("mysql-proxy", function()
 
     it("with the limit of open files that was asked for, or what max-connections needs", function()
       local function soft_limit(...)
-        local proxy = start(listening(0, "--pid-file=proxy.pid", ...))
+        local log_file = folder .. "/proxy.log"
+        local proxy = start(listening(0, "--pid-file=proxy.pid", "--log-file=proxy.log", "--log-level=debug", ...))
         local limit = read_all(("/proc/%d/limits"):format(proxy.pid)):match("Max open files%s+(%d+)")
+        eventually("the start", function()
+          return read_all(log_file):find(("(debug) max open file-descriptors = %s\n"):format(limit), 1, true)
+        end)
         os.execute("kill " .. proxy.pid)
         proxy.ended()
+        os.remove(log_file)
         return tonumber(limit)
       end
       assert.equal(333, soft_limit("--max-open-files=333"))
@@ -376,7 +387,9 @@ describe("mysql-proxy", function()
         end
         local lua, c = folder .. "/" .. layout.lua, folder .. "/" .. layout.c
         assert.equal(("%s/?.lua;%s/?/init.lua;/elsewhere/?.lua"):format(lua, lua), lines[1])
-        assert.equal(c .. "/?.so;/elsewhere/?.so", lines[2])
+        local own = c .. "/?.so;/elsewhere/?.so;" -- and Lua's folders, where what the program needs is
+        assert.equal(own, lines[2]:sub(1, #own))
+        assert.matches("/lua/5.1/?.so", lines[2], #own, true)
       end)
     end
 

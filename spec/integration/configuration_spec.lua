@@ -118,6 +118,18 @@ describe("mysql-proxy", function()
       assert.equal(tostring(running.pid), process.read_file(folder .. "/base/proxy.pid"))
     end)
 
+    it("there too for logs, folders and the admin interface's script", function()
+      local base = folder .. "/base"
+      local code, _, err = run("--check-config", "--basedir=" .. base, "--log-file=missing/p.log",
+        "--slow-query-log=missing/slow.log", "--slow-query-time=1", "--proxy-lua-config-folder=missing",
+        "--admin-lua-script=missing.lua", "--admin-username=a", "--admin-password=b")
+      assert.equal(1, code)
+      for _, option in ipairs { "log-file", "slow-query-log", "proxy-lua-config-folder", "admin-lua-script" } do
+        local line = err:match("mysql%-proxy: %-%-" .. option:gsub("%-", "%%-") .. ": [^\n]*") or err
+        assert.matches(base .. "/missing", line, 1, true)
+      end
+    end)
+
     it("above the program's folder, scripts that the current folder does not have", function()
       write("tree/share/s.lua", SCRIPT:format("tree"))
       os.execute(("cd %s/tree && mkdir bin lib && cp %s bin/ && ln -s %s/lib/mysql-proxy lib/"):format(folder, PROGRAM,
@@ -134,33 +146,54 @@ describe("mysql-proxy", function()
     end)
   end)
 
-  describe("finds modules of scripts", function()
-    local SCRIPT_OF_MODULE = "module_text = require('text')\n" .. SCRIPT:format("")
+  describe("finds modules of scripts, C modules and the proxy's own too,", function()
+    -- The name of a C module counts from its hyphen on.
+    local SCRIPT_OF_MODULE = [[
+      module_text = require("text")
+      assert(require("c-lfs").currentdir())
+      for _, name in ipairs { "mysql.proto", "mysql.tokenizer", "proxy.commands", "proxy.test", "chassis", "posix" } do
+        assert(type(require(name)) == "table")
+      end
+    ]] .. SCRIPT:format("")
 
-    before_each(function()
-      write("s.lua", SCRIPT_OF_MODULE)
-      write("option/text.lua", "return 'by the option'")
-      write("environment/text.lua", "return 'by the environment'")
-      write("base/lib/mysql-proxy/lua/text.lua", "return 'by the base directory'")
-      write("base/s.lua", SCRIPT_OF_MODULE)
-    end)
-
-    local function environment_path()
-      return "LUA_PATH=" .. folder .. "/environment/?.lua"
+    local function lfs_file()
+      for template in package.cpath:gmatch("[^;]+") do
+        local path = template:gsub("%?", "lfs")
+        if uv.fs_stat(path) then
+          return process.read_file(path)
+        end
+      end
     end
 
-    it("by --lua-path", function()
+    -- Each place has both modules, but the C module can be loaded from this one only.
+    local function loads_from(place)
+      write("s.lua", SCRIPT_OF_MODULE)
+      write("base/s.lua", SCRIPT_OF_MODULE)
+      for name, where in pairs { option = "option", environment = "environment", base = "base/lib/mysql-proxy/lua" } do
+        write(where .. "/text.lua", ("return 'by the %s'"):format(name))
+        write(where .. "/c-lfs.so", name == place and assert(lfs_file()) or "of another place")
+      end
+    end
+
+    local function from_environment()
+      return { "LUA_PATH=" .. folder .. "/environment/?.lua", "LUA_CPATH=" .. folder .. "/environment/?.so" }
+    end
+
+    it("by --lua-path and --lua-cpath", function()
+      loads_from("option")
       assert.equal("by the option", answer({ "-s", "s.lua", "--lua-path", folder .. "/option/?.lua",
-        "--basedir=" .. folder .. "/base" }, { environment_path() }))
+        "--lua-cpath=" .. folder .. "/option/?.so", "--basedir=" .. folder .. "/base" }, from_environment()))
     end)
 
     it("else by the environment", function()
+      loads_from("environment")
       assert.equal("by the environment", answer({ "-s", "s.lua", "--basedir=" .. folder .. "/base" },
-        { environment_path() }))
+        from_environment()))
     end)
 
     it("else below the base directory", function()
-      assert.equal("by the base directory", answer { "-s", "s.lua", "--basedir=" .. folder .. "/base" })
+      loads_from("base")
+      assert.equal("by the base", answer { "-s", "s.lua", "--basedir=" .. folder .. "/base" })
     end)
   end)
 
@@ -190,6 +223,41 @@ describe("mysql-proxy", function()
       assert.is_nil(running:stderr():find("plugin proxy", 1, true))
       running:stop()
     end
+  end)
+
+  it("may do without the read-only and the admin port where their default addresses are in use", function()
+    local function start(port)
+      local program = process.start(PROGRAM, { "--proxy-address=127.0.0.1:" .. port, "--log-level=warning" })
+      assert(process.wait_until(function()
+        return not program:running() or program:stderr():find("mysql%-proxy %S+ started")
+      end, 20) and program:running(), program:stderr())
+      return program
+    end
+    local first_port, second_port = process.free_port(), process.free_port()
+    running = start(first_port)
+    for _, port in ipairs { first_port, 4042, 4041 } do
+      assert.is_true(process.accepts(port))
+    end
+    local second = start(second_port)
+    for kind, port in pairs { ["read-only proxy"] = 4042, ["admin-server"] = 4041 } do
+      assert.matches(("(warning) bind(127.0.0.1:%d) failed: Address already in use (98); going on without the %s "
+        .. "port\n"):format(port, kind), second:stderr(), 1, true)
+    end
+    assert.is_true(process.accepts(second_port))
+    second:stop()
+  end)
+
+  it("looks at a script with --check-script, and warns of its mistakes", function()
+    write("s.lua", SCRIPT:format("") .. "function helper() return proxy.nowhere end")
+    for _, arguments in ipairs { { "--check-script=s.lua" }, { "--check-script", "s.lua" } } do
+      local code, out, err = run(unpack(arguments))
+      assert.equal("", err)
+      assert.equal(0, code)
+      assert.equal("s.lua: hooks connect_server\ns.lua:6: warning: assigns to the global 'helper'\n"
+        .. "s.lua:6: warning: proxy.nowhere does not exist\n", out)
+    end
+    write("s.lua", "function read_query(\n")
+    refused("s.lua:", "--check-script=s.lua")
   end)
 
   describe("--check-config", function()
