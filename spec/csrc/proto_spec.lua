@@ -251,8 +251,12 @@ describe("mysql.proto", function()
       local decoded = proto.from_challenge_packet(greeting)
       assert.equal("5.00.34", decoded.server_version_text)
       assert.equal(50034, decoded.server_version)
-      decoded = proto.from_challenge_packet(proto.to_challenge_packet { server_version = 100000 })
-      assert.equal("5.0.99", decoded.server_version_text) -- no version of its time
+      for number, text in pairs {
+        [0] = "5.0.99", [30000] = "5.0.99", [30001] = "3.00.01", [99999] = "9.99.99", [100000] = "5.0.99",
+      } do -- what is not between is no version of its time
+        decoded = proto.from_challenge_packet(proto.to_challenge_packet { server_version = number })
+        assert.equal(text, decoded.server_version_text)
+      end
     end)
 
     it("comes back as it was", function()

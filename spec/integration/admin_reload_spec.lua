@@ -80,6 +80,9 @@ describe("an operator", function()
     write("proxy-lua-script = " .. two, "max-connections = 60", "proxy-skip-profiling = true",
       "proxy-connect-timeout = 0.5", "proxy-hook-timeout = 8", "statistics-digests = 20", "admin-password = secret",
       "color = red")
+    uv.kill(proxy.pid, "sighup") -- is about the log only
+    assert.is_string(proxy:wait_for_log("re%-opened log file after SIGHUP\n"))
+    assert.same({ "one", "50" }, { which(), value "max_connections" })
     assert.equal(table.concat({
       "Warning 1193 " .. file .. ": there is no option color",
       "Warning 1238 statistics-digests is looked at when the program starts: it is as before until RESTART",

@@ -163,12 +163,20 @@ for _, server in ipairs(servers.all()) do
       client:close()
     end)
 
-    it("may not do so inside of pcall with PUC Lua, which says so; with LuaJIT it may", function()
+    it("may not do so inside of pcall or a metamethod with PUC Lua, which says so; with LuaJIT it may", function()
       does("read_query", "return select(2, pcall(function() proxy.async.sleep(1) return 'slept' end))")
       local client = scripted.client(proxy)
       assert.same({ { "1" } }, client:ask("SELECT 1").rows)
-      client:close()
       assert.matches(rawget(_G, "jit") and "slept" or "a hook cannot wait inside of pcall under PUC Lua 5.1", seen())
+      does("read_query", "return setmetatable({}, { __index = function() proxy.async.sleep(1) return 'slept' end }).x")
+      assert.same({ { "2" } }, client:ask("SELECT 2").rows)
+      client:close()
+      if rawget(_G, "jit") then
+        assert.matches("read_query slept", seen())
+      else
+        assert.truthy(proxy:wait_for_log("%(read_query%) attempt to yield across metamethod/C%-call boundary: a hook "
+          .. "cannot wait inside of a metamethod, or a function that C calls"))
+      end
     end)
 
     it("for a program that says too much is told so, and the program is killed", function()

@@ -111,8 +111,8 @@ for _, server in ipairs(servers.all()) do
     end
 
     describe("the " .. server.flavour .. " command line", function()
-      local function arguments(port, more)
-        local program, args = server:client()
+      local function arguments(port, more, name)
+        local program, args = server:client(name)
         local login = server:login(port, server.account.user, server.account.password)
         for _, list in ipairs { server.clear_text, login, more } do
           for _, argument in ipairs(list) do
@@ -141,6 +141,17 @@ for _, server in ipairs(servers.all()) do
         assert.truthy(output:find("Records: 2", 1, true)) -- LOAD DATA LOCAL
         assert.truthy(output:find("DROP DATABASE cli", 1, true)) -- came to its end
         assert.truthy(errors:find("ERROR 1146 (42S02)", 1, true))
+      end)
+
+      it("has a tool for administrators, which sees the server's state", function()
+        for name, each in pairs(ways) do
+          for command, expected in pairs { ping = "is alive\n$", status = "^Uptime: %d+  Threads: %d+  Quest" } do
+            local program, args = arguments(each.port, { command }, "mysqladmin")
+            local code, output, errors = process.run(program, args, { seconds = SECONDS })
+            assert.equal(0, code, errors)
+            assert.matches(expected, output, name)
+          end
+        end
       end)
 
       it("sees the same on a terminal, where it asks for all tables' columns", function()

@@ -96,11 +96,16 @@ for _, server in ipairs(servers.all()) do
         client:close()
       end)
 
-      it("rewrites, also where nothing is counted", function()
-        start([[function read_query(packet)
-          proxy.queries:append(1, (packet:gsub("eins", "1")))
-          return proxy.PROXY_SEND_QUERY end]], { "--proxy-skip-profiling" })
-        assert.same({ { "1" } }, asks("SELECT eins").rows)
+      it("rewrites, and is called with --proxy-skip-profiling too, as is read_query_result, with its times", function()
+        start([[
+          function read_query(packet)
+            proxy.queries:append(1, (packet:gsub("eins", "SLEEP(0.05)")))
+            return proxy.PROXY_SEND_QUERY
+          end
+          function read_query_result(inj) print(inj.query_time > 0 and inj.response_time >= 50000) end]],
+          { "--proxy-skip-profiling" })
+        assert.same({ { "0" } }, asks("SELECT eins").rows)
+        assert.equal("true\n", proxy.process:stdout())
       end)
 
       it("that is confused about its queue is told so, and the command goes on", function()

@@ -56,14 +56,18 @@ for _, server in ipairs(servers.all()) do
         reports("test test nopass nopass")
         client:ask("use `mysql`")
         reports("mysql mysql nopass nopass")
-        client:send("\17nopass\0\0test\0\45\0no_such_plugin\0")
-        repeat
-          local payload, sequence = client:packet()
-          if payload:byte() == 0xfe then
-            client:send("", sequence + 1)
-          end
-        until payload:byte() == 0
-        reports("test test nopass nopass")
+        server:sql("CREATE USER IF NOT EXISTS other@'%'; GRANT SELECT ON test.* TO other@'%'")
+        for _, user in ipairs { "other", "nopass" } do
+          client:send("\17" .. user .. "\0\0test\0\45\0no_such_plugin\0")
+          repeat
+            local payload, sequence = client:packet()
+            if payload:byte() == 0xfe then
+              client:send("", sequence + 1)
+            end
+          until payload:byte() == 0
+          reports(("test test %s %s"):format(user, user))
+          assert.matches("^" .. user .. "@", client:ask("SELECT USER()").rows[1][1])
+        end
         client:close()
       end)
 

@@ -194,10 +194,11 @@ for _, server in ipairs(servers.all()) do
         on_result = function(inj, r)
           walked = 0
           for row in r.rows do walked = walked + 1 end
+          walked = walked .. " and no error"
         end
         return queue("SELECT a, IF(a = 1, 1, (SELECT 1 UNION SELECT 2)) FROM test.pairs ORDER BY a")]]
       assert.equal(1242, answer.errcode)
-      assert.matches("^[01]$", says("return say(walked)")[1])
+      assert.matches("^[01] and no error$", says("return say(walked)")[1])
     end)
 
     it("may be any command", function()
@@ -212,7 +213,9 @@ for _, server in ipairs(servers.all()) do
       assert.same({ "0", "Uptime:" }, of("\9", { "r.query_status", "r.raw:match('^%a+:')" }))
       assert.same({ "0", "0", "2" }, of("\22SELECT ?, ?", { "r.query_status", "r.raw:byte()", "r.raw:byte(8)" }))
       assert.same({ "255" }, of("\22SELEC", { "r.query_status" }))
-      assert.matches("^%d+$", of("\7\1", { "r.query_status" })[1]) -- COM_REFRESH, which MySQL 9 has no more
+      for _, refresh in ipairs { "\7", "\7\1" } do -- COM_REFRESH, which MySQL 9 has no more
+        assert.same({ server.flavour == "mariadb" and "0" or "255" }, of(refresh, { "r.query_status" }))
+      end
     end)
 
     it("may be a prepared statement, whose rows are binary", function()
@@ -415,6 +418,7 @@ for _, server in ipairs(servers.all()) do
       local client = scripted.client(outer)
       local answer = client:ask("SELECT 1")
       client:close()
+      assert.same({ "1", "SECOND ADDITION", "ADDITION" }, answer.names)
       assert.same({ { "1", "SECOND ADDITION", "ADDITION" } }, answer.rows)
       assert.equal(0, outer:stop())
       assert.equal(0, inner:stop())

@@ -10,7 +10,15 @@ local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
 local SCRIPT = [[
-  function read_auth() proxy.log("warning", "a \27 line\nof the script") end
+  function read_auth()
+    proxy.log("warning", "a \27 line\nof the script")
+    for _, level in ipairs { "error", "critical", "warning", "message", "info", "debug" } do
+      proxy.log(level, level, nil, 1, true)
+    end
+    for index, level in ipairs { "loud", "new", 1, {} } do
+      proxy.log("info", "refused " .. index .. ": " .. select(2, pcall(proxy.log, level, "x")))
+    end
+  end
   function read_query() error("broken") end
 ]]
 
@@ -40,6 +48,14 @@ describe("the log", function()
     local backend = "127.0.0.1:" .. server.port
     assert.is_string(proxy:wait_for_log(("%%(warning%%) session 1 %%(nopass@127.0.0.1:%d %%-> %s, read_auth%%): "
       .. "a \\x1b line\\nof the script\n"):format(port, backend:gsub("%.", "%%."))))
+    local about = ("session 1 (nopass@127.0.0.1:%d -> %s, read_auth): "):format(port, backend)
+    for _, level in ipairs { "error", "critical", "warning", "message", "info", "debug" } do
+      assert.matches(("(%s) %s%s\\tnil\\t1\\ttrue\n"):format(level, about, level), proxy:log(), 1, true)
+    end
+    for index = 1, 4 do
+      assert.matches(("refused %d: bad argument #1 to 'log' (one of error, critical, warning, message, info, debug "
+        .. "expected)\n"):format(index), proxy:log(), 1, true)
+    end
     assert.is_string(proxy:wait_for_log(("%%(debug%%) session 1 %%(nopass@127.0.0.1:%d %%-> %s, read_query%%): "
       .. "client closed\n"):format(port, backend:gsub("%.", "%%."))))
   end)
@@ -67,7 +83,7 @@ describe("the log", function()
     end
     check("mysql-proxy 0.9.0 started", "critical", "started", {})
     check("a \27 line", "warning", "a \27 line\nof the script")
-    local failure = ('(read_query) [string "%s"]:2: broken'):format(proxy.script)
+    local failure = ('(read_query) [string "%s"]:10: broken'):format(proxy.script)
     assert.matches("in function .error.", check(failure:match("%S+ %S+ %S+"), "critical", failure).traceback)
     check("client closed", "debug", "client closed")
   end)

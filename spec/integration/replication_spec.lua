@@ -177,6 +177,29 @@ for _, shared in ipairs(servers.all()) do
       assert.is_nil(looking:log():match("%(critical%) [^\n]*session[^\n]*"))
     end)
 
+    it("through a script that splits reads from writes goes on, and its connection is not kept for others", function()
+      local splitting = scripted.start({ primary }, 'require("splitting")', {
+        ("--lua-path=%s/spec/integration/scripts/?.lua"):format(uv.cwd()),
+      })
+      replica:sql(word.stop)
+      replica:sql(word.to_port:format(splitting.port))
+      replica:sql(word.start)
+      primary:sql("INSERT INTO test.rows_changed (a) VALUES (1)")
+      catch_up_by_gtid()
+      same_rows()
+      assert.equal(tostring(splitting.port), (status()))
+      replica:sql(word.stop)
+      replica:sql(word.to_port:format(proxy.port))
+      replica:sql(word.start)
+      assert.truthy(process.wait_until(function()
+        primary:sql "INSERT INTO test.rows_changed (a) VALUES (1)" -- a primary notices when it writes
+        return select(2, primary:sql("SHOW PROCESSLIST"):gsub("\tBinlog Dump", "")) == 1
+      end, 10), primary:sql("SHOW PROCESSLIST"))
+      catch_up_by_gtid()
+      assert.equal(0, splitting:stop())
+      assert.is_nil(scripted.complaints(splitting:log()))
+    end)
+
     it("is told at once when the primary dies, and goes on when it is back", function()
       assert.equal("Yes", io_running())
       primary:stop()

@@ -143,7 +143,7 @@ for _, server in ipairs(servers.all()) do
           assert.same({ { "7" } }, each:ask("SELECT 7").rows)
         end
         series:logs("proxy.response.resultset.fields[1].type is not a integer (is nil), using MYSQL_TYPE_STRING", true)
-        for _, command in ipairs { "COMMIT SUICIDE", "DEBUG", "BINLOGDUMP", "REGSLAVE" } do
+        for _, command in ipairs { "COMMIT SUICIDE", "DEBUG", "BINLOGDUMP", "BINLOGDUMP1", "REGSLAVE" } do
           assert.is_number(weak:ask(command).errcode, command)
           assert.same({ { "8" } }, weak:ask("SELECT 8").rows, command)
         end

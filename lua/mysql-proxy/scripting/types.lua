@@ -64,7 +64,7 @@
 ---@field errmsg string|nil
 ---@field errcode integer|string|nil default 1105
 ---@field sqlstate string|nil default "07000"
----@field resultset { fields: { name: string, type: integer }[], rows: any[][] }|nil
+---@field resultset { fields: { name: string, type: integer }[], rows: any[][], charset?: integer }|nil 45: utf8mb4
 ---@field affected_rows integer|nil
 ---@field insert_id integer|nil
 ---@field packets string[]|nil of a RAW response: payloads
