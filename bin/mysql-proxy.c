@@ -35,16 +35,11 @@ static void prepend_path(lua_State *L, const char *field, const char *templates)
   lua_pop(L, 2);
 }
 
-/* A LUA_CPATH that leaves Lua's own folders out is about a script's modules: the program needs some of theirs (luv). */
+/* A LUA_CPATH that leaves Lua's own folders out is about a script's modules: the program needs some of theirs (luv). At
+ * the end, ";;" stands for them. To be called before Lua reads it. */
 static void keep_default_cpath(lua_State *L) {
-  lua_getglobal(L, "package");
-  lua_getfield(L, -1, "cpath");
-  const char *cpath = lua_tostring(L, -1);
-  if (!strstr(cpath, LUA_CPATH_DEFAULT)) {
-    lua_pushfstring(L, "%s;%s", cpath, LUA_CPATH_DEFAULT);
-    lua_setfield(L, -3, "cpath");
-  }
-  lua_pop(L, 2);
+  const char *cpath = getenv("LUA_CPATH");
+  if (cpath && !strstr(cpath, ";;")) setenv("LUA_CPATH", lua_pushfstring(L, "%s;;", cpath), 1);
 }
 
 /* Lets require() find the modules that belong to this program. If there are none, LUA_PATH has to. */
@@ -81,9 +76,9 @@ static void set_arg(lua_State *L, const struct command_line *line) {
 /* require("mysql-proxy.main").run(arg) -> exit status */
 static int run(lua_State *L) {
   const struct command_line *line = lua_touserdata(L, 1);
+  keep_default_cpath(L);
   luaL_openlibs(L);
   lua_settop(L, 0);
-  keep_default_cpath(L);
   set_module_paths(L);
   set_arg(L, line);
   lua_getglobal(L, "require");
