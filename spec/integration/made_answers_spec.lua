@@ -220,12 +220,16 @@ for _, server in ipairs(servers.all()) do
         ["{ type = RAW, packets = 'x' }"] = "proxy.response.packets has to be a table, is string in " .. script,
         ["{ type = RAW, packets = { 'x', {} } }"] = "proxy.response.packets[2] should be a string, but is a table",
         ["{ type = OK, resultset = {} }"] = "proxy.response.resultset.fields should be a table, but is a nil",
+        ["{ type = OK, resultset = { fields = 'x', rows = {} } }"]
+          = "proxy.response.resultset.fields should be a table, but is a string",
         ["{ type = OK, resultset = { fields = {}, rows = {} } }"]
           = "proxy.response.resultset.fields should be a table of fields, but is empty",
         ["{ type = OK, resultset = { fields = { {}, 'x' }, rows = {} } }"]
           = "proxy.response.resultset.fields[2] should be a table, but is a string",
         ["{ type = OK, resultset = { " .. field .. " } }"]
           = "proxy.response.resultset.rows should be a table, but is a nil",
+        ["{ type = OK, resultset = { " .. field .. ", rows = 7 } }"]
+          = "proxy.response.resultset.rows should be a table, but is a number",
         ["{ type = OK, resultset = { " .. field .. ", rows = { {}, 'x' } } }"]
           = "proxy.response.resultset.rows[2] should be a table, but is a string",
       } do
