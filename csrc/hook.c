@@ -1,17 +1,22 @@
-/* Lua module mysql.hook: coroutines that serve one function after the other, which coroutine.resume cannot have.
+/* Lua module mysql.hook: runs functions that may wait, each in a coroutine, and knows which of them runs.
  *
- * new(): such a coroutine.
- * resume(thread, ...): goes on with a thread that waits, whose yield returns the arguments; or has a free one call a
- * function, which is the first of them. Result: "done" and the function's first result, "waits" and the first value
- * that was yielded, or "failed" and the error: then the thread is of no more use but for a traceback.
- * is_free(thread): whether it can be given a function.
- * running(): an object that says which function runs, with the methods set(number), whose result is the number before,
- * and get(). 0, as in the beginning: none. Whoever resumes a thread sets it, and sets it back. */
+ * new(): an object that does so, with these methods. A function is known by a number that its caller gives to it.
+ * call(number, fn, argument): calls it. Result: "done" and its first result; "waits" and the first value that it has
+ * yielded; or "failed" and the error. With the last two comes its coroutine: it can go on, or has a traceback.
+ * resume(number, thread, ...): goes on with one that waits, whose yield returns the arguments. Results as above.
+ * running(): the number of the function that runs, 0 if none does.
+ * runs(number): whether it runs, be it that others do within it.
+ * can_wait(): whether the caller is in the coroutine of the function that runs, and not in one that this has made.
+ *
+ * A coroutine is used again after a function that has simply returned. */
 #include "hook.h"
 
-bool hook_is_free(lua_State *thread) {
-  lua_Debug ar;
-  return lua_status(thread) == 0 && !lua_getstack(thread, 0, &ar);
+#include <string.h>
+
+bool hook_runs(const struct hooks *h, lua_Number number) {
+  for (const struct running *r = h->running; r; r = r->outer)
+    if (r->number == number) return true;
+  return false;
 }
 
 /* Keeps the first of what is on the thread's stack. */
@@ -24,9 +29,13 @@ static void take_first(lua_State *L, lua_State *thread) {
   lua_xmove(thread, L, 1);
 }
 
-enum hook_status hook_resume(lua_State *L, lua_State *thread, int count) {
+/* Moves `count` values from the top of L to a thread, and runs it. Pushes one value onto L. */
+static enum hook_status run(lua_State *L, struct hooks *h, lua_Number number, lua_State *thread, int count) {
+  struct running running = {number, thread, h->running};
   lua_xmove(L, thread, count);
+  h->running = &running;
   int status = lua_resume(thread, lua_status(thread) == LUA_YIELD ? count : count - 1);
+  h->running = running.outer;
   if (status != 0 && status != LUA_YIELD) {
     lua_xmove(thread, L, 1);
     return HOOK_FAILED;
@@ -35,82 +44,136 @@ enum hook_status hook_resume(lua_State *L, lua_State *thread, int count) {
   return status == LUA_YIELD ? HOOK_WAITS : HOOK_DONE;
 }
 
+static void make_thread(lua_State *L, struct hooks *h) {
+  lua_State *thread = lua_newthread(L);
+  h->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+  h->globals = lua_topointer(thread, LUA_GLOBALSINDEX);
+  h->thread = thread;
+}
+
+/* Nobody else gets the shared one any more: pushes it. */
+static void push_thread(lua_State *L, struct hooks *h) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->reference);
+  luaL_unref(L, LUA_REGISTRYINDEX, h->reference);
+  h->thread = NULL;
+}
+
+/* A function has left something behind in it that the next would feel: a debug hook, or other globals. */
+static bool is_marked(const struct hooks *h) {
+  return lua_gethook(h->thread) || lua_topointer(h->thread, LUA_GLOBALSINDEX) != h->globals;
+}
+
+static enum hook_status call_alone(lua_State *L, struct hooks *h, lua_Number number) {
+  lua_State *thread = lua_newthread(L);
+  lua_insert(L, -3);
+  enum hook_status status = run(L, h, number, thread, 2);
+  if (status == HOOK_DONE)
+    lua_remove(L, -2);
+  else
+    lua_insert(L, -2);
+  return status;
+}
+
+enum hook_status hook_call(lua_State *L, struct hooks *h, lua_Number number) {
+  if (h->busy) return call_alone(L, h, number);
+  if (!h->thread) make_thread(L, h);
+  h->busy = true;
+  enum hook_status status = run(L, h, number, h->thread, 2);
+  h->busy = false;
+  if (status != HOOK_DONE) {
+    push_thread(L, h);
+  } else if (is_marked(h)) {
+    push_thread(L, h);
+    lua_pop(L, 1);
+  }
+  return status;
+}
+
 void hook_push_status(lua_State *L, enum hook_status status) {
   static const char *const names[] = {[HOOK_DONE] = "done", [HOOK_WAITS] = "waits", [HOOK_FAILED] = "failed"};
   lua_pushstring(L, names[status]);
 }
 
-static int new (lua_State *L) {
-  lua_newthread(L);
-  return 1;
-}
+static struct hooks *check_hooks(lua_State *L) { return luaL_checkudata(L, 1, HOOKS_TYPE); }
 
-static lua_State *check_thread(lua_State *L) {
-  lua_State *thread = lua_tothread(L, 1);
-  luaL_argcheck(L, thread && thread != L, 1, "another coroutine expected");
-  return thread;
+static int call(lua_State *L) {
+  struct hooks *h = check_hooks(L);
+  lua_Number number = luaL_checknumber(L, 2);
+  luaL_checkany(L, 3);
+  lua_settop(L, 4);
+  enum hook_status status = hook_call(L, h, number);
+  hook_push_status(L, status);
+  lua_insert(L, 3);
+  return lua_gettop(L) - 2;
 }
 
 static int resume(lua_State *L) {
-  lua_State *thread = check_thread(L);
-  luaL_argcheck(L, lua_status(thread) == LUA_YIELD || (hook_is_free(thread) && lua_gettop(L) > 1), 1,
-                "a coroutine that waits, or a free one and a function expected");
-  int count = lua_gettop(L) - 1;
+  struct hooks *h = check_hooks(L);
+  lua_Number number = luaL_checknumber(L, 2);
+  lua_State *thread = lua_tothread(L, 3);
+  luaL_argcheck(L, thread && lua_status(thread) == LUA_YIELD, 3, "a coroutine that waits expected");
+  int count = lua_gettop(L) - 3;
   if (!lua_checkstack(thread, count)) luaL_error(L, "too many values for a coroutine");
-  enum hook_status status = hook_resume(L, thread, count);
+  enum hook_status status = run(L, h, number, thread, count);
   hook_push_status(L, status);
   lua_insert(L, -2);
-  return 2;
-}
-
-static int is_free(lua_State *L) {
-  lua_pushboolean(L, hook_is_free(check_thread(L)));
-  return 1;
+  if (status == HOOK_DONE) return 2;
+  lua_pushvalue(L, 3);
+  return 3;
 }
 
 static int running(lua_State *L) {
-  struct running *r = lua_newuserdata(L, sizeof *r);
-  r->number = 0;
-  luaL_getmetatable(L, RUNNING_TYPE);
+  const struct hooks *h = check_hooks(L);
+  lua_pushnumber(L, h->running ? h->running->number : 0);
+  return 1;
+}
+
+static int runs(lua_State *L) {
+  lua_pushboolean(L, hook_runs(check_hooks(L), luaL_checknumber(L, 2)));
+  return 1;
+}
+
+static int can_wait(lua_State *L) {
+  const struct hooks *h = check_hooks(L);
+  lua_pushboolean(L, h->running && h->running->thread == L);
+  return 1;
+}
+
+static int new (lua_State *L) {
+  struct hooks *h = lua_newuserdata(L, sizeof *h);
+  memset(h, 0, sizeof *h);
+  luaL_getmetatable(L, HOOKS_TYPE);
   lua_setmetatable(L, -2);
   return 1;
 }
 
-static int get(lua_State *L) {
-  const struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
-  lua_pushnumber(L, r->number);
-  return 1;
+static int collect(lua_State *L) {
+  struct hooks *h = check_hooks(L);
+  if (h->thread) luaL_unref(L, LUA_REGISTRYINDEX, h->reference);
+  h->thread = NULL;
+  return 0;
 }
 
-static int set(lua_State *L) {
-  struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
-  lua_Number before = r->number;
-  r->number = luaL_checknumber(L, 2);
-  lua_pushnumber(L, before);
-  return 1;
-}
-
-static int running_to_string(lua_State *L) {
-  const struct running *r = luaL_checkudata(L, 1, RUNNING_TYPE);
-  lua_pushfstring(L, "mysql.hook.running (%f)", r->number);
+static int to_string(lua_State *L) {
+  const struct hooks *h = check_hooks(L);
+  lua_pushfstring(L, "mysql.hook (%f)", h->running ? h->running->number : 0);
   return 1;
 }
 
 LUA_MODULE luaopen_mysql_hook(lua_State *L) {
-  luaL_newmetatable(L, RUNNING_TYPE);
-  lua_pushcfunction(L, running_to_string);
-  lua_setfield(L, -2, "__tostring");
+  luaL_newmetatable(L, HOOKS_TYPE);
+  luaL_register(L, NULL, (const luaL_Reg[]){{"__gc", collect}, {"__tostring", to_string}, {NULL, NULL}});
   lua_newtable(L);
-  luaL_register(L, NULL, (const luaL_Reg[]){{"get", get}, {"set", set}, {NULL, NULL}});
+  luaL_register(L, NULL,
+                (const luaL_Reg[]){{"call", call},
+                                   {"resume", resume},
+                                   {"running", running},
+                                   {"runs", runs},
+                                   {"can_wait", can_wait},
+                                   {NULL, NULL}});
   lua_setfield(L, -2, "__index");
   lua_newtable(L);
-  lua_pushcfunction(L, running);
-  lua_setfield(L, -2, "running");
   lua_pushcfunction(L, new);
   lua_setfield(L, -2, "new");
-  lua_pushcfunction(L, resume);
-  lua_setfield(L, -2, "resume");
-  lua_pushcfunction(L, is_free);
-  lua_setfield(L, -2, "is_free");
   return 1;
 }

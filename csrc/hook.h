@@ -1,4 +1,5 @@
-/* Runs a script's functions in coroutines: each may wait without holding up others. */
+/* Runs the functions of scripts in coroutines: each may wait without holding up others. Those that do not wait share
+ * one, whoever they belong to: it is in the processor's cache when the next comes, and idle sessions need none. */
 #ifndef MYSQL_HOOK_H
 #define MYSQL_HOOK_H
 
@@ -14,19 +15,29 @@ enum hook_status {
   HOOK_FAILED /* with this error; the thread is left as it was then */
 };
 
-/* Whether a thread can be given a function: it is new, or has run one to its end. */
-bool hook_is_free(lua_State *thread);
-/* Moves `count` values from the top of L to a thread, which has room for them (for LUA_MINSTACK if it is free), and
- * runs it: a free one gets a function and its arguments, one that waits gets what its yield returns. Pushes one value
- * onto L. */
-enum hook_status hook_resume(lua_State *L, lua_State *thread, int count);
-
-#define RUNNING_TYPE "mysql.hook.running"
-
-/* Which function runs now: a number that its caller has given to it, 0 for none. */
+/* A function that runs now, on the C stack of its caller. */
 struct running {
-  lua_Number number;
+  lua_Number number; /* that its caller has given to it */
+  lua_State *thread;
+  const struct running *outer; /* the function that has led to that, by running the loop for example */
 };
+
+#define HOOKS_TYPE "mysql.hook.hooks"
+
+struct hooks {
+  const struct running *running; /* the innermost */
+  lua_State *thread;             /* for the next; NULL: it has to be made */
+  int reference;                 /* keeps it */
+  const void *globals;           /* its table of globals, when it was made */
+  bool busy;                     /* it runs one */
+};
+
+/* Whether a function with that number runs, not necessarily as the innermost. */
+bool hook_runs(const struct hooks *h, lua_Number number);
+/* Calls the function below the top of the stack with the value on top, pops both and pushes one value. If the function
+ * has not returned, the coroutine is pushed too, which is its own from here on. May raise Lua's "not enough memory"
+ * before the function is called. */
+enum hook_status hook_call(lua_State *L, struct hooks *h, lua_Number number);
 
 void hook_push_status(lua_State *L, enum hook_status status);
 

@@ -104,8 +104,9 @@ static int watch(lua_State *L) {
   return 0;
 }
 
-/* relay:script(environment, view, queue, injection, running): the hooks of a script are called from here on. These are
- * its globals, its `proxy`, its proxy.queries (mysql.queue), what read_query_result gets, and mysql.hook's running().
+/* relay:script(environment, view, queue, injection, hooks): the hooks of a script can be called from here on. These are
+ * its globals, its `proxy`, its proxy.queries (mysql.queue), what read_query_result gets, and what runs it
+ * (mysql.hook).
  */
 static int script(lua_State *L) {
   struct relay *r = check_relay(L);
@@ -113,8 +114,8 @@ static int script(lua_State *L) {
   return 0;
 }
 
-/* relay:serve(call, number, thread): the coroutine (mysql.hook) for these hooks from here on, the number that running()
- * says while they run, and a table that keeps the coroutine. nil: the owner calls them. */
+/* relay:serve(call, number): from here on these hooks are called by the relay, as that number, and what it cannot deal
+ * with is told with that table. nil: the owner calls them. */
 static int serve(lua_State *L) {
   script_serve(L, check_relay(L));
   return 0;
@@ -183,6 +184,7 @@ static int inject(lua_State *L) {
   if (!payload) check_waiting(L, r);
   if (!relay_inject(r, payload, length, lua_toboolean(L, 3) ? TO_CLIENT_NOTIFY : TO_OWNER))
     return luaL_error(L, "not enough memory");
+  relay_update_reading(r);
   return 0;
 }
 

@@ -7,7 +7,7 @@
 #include "resultset.h"
 
 /* Places in the table. The first five are the arguments of relay:script, in their order. */
-enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, RUNNING, CALL, RESPONSE, LOOK_UP, NAMES };
+enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, HOOKS, CALL, RESPONSE, LOOK_UP, NAMES };
 enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE_NAME, ID, QUERY, RESULTSET, LAST_NAME };
 enum { PROXY_SEND_QUERY = 1 };
 
@@ -18,13 +18,13 @@ static int look_up(lua_State *L) {
 
 void script_attach(lua_State *L, struct relay *r) {
   static const char *const names[] = {"read_query", "read_query_result", "response", "id", "query", "resultset"};
-  for (int place = ENVIRONMENT; place < RUNNING; place++)
+  for (int place = ENVIRONMENT; place < HOOKS; place++)
     if (place != QUEUE) luaL_checktype(L, 1 + place, LUA_TTABLE);
-  struct running *running = luaL_checkudata(L, 1 + RUNNING, RUNNING_TYPE);
+  struct hooks *hooks = luaL_checkudata(L, 1 + HOOKS, HOOKS_TYPE);
   struct queue *queue = luaL_checkudata(L, 1 + QUEUE, QUEUE_TYPE);
   luaL_argcheck(L, !r->script.table, 1, "a relay without a script expected");
   lua_createtable(L, NAMES + LAST_NAME, 0);
-  for (int place = ENVIRONMENT; place <= RUNNING; place++) {
+  for (int place = ENVIRONMENT; place <= HOOKS; place++) {
     lua_pushvalue(L, 1 + place);
     lua_rawseti(L, -2, place);
   }
@@ -37,17 +37,16 @@ void script_attach(lua_State *L, struct relay *r) {
     lua_rawseti(L, -2, NAMES + i);
   }
   r->script.queue = queue;
-  r->script.running = running;
+  r->script.hooks = hooks;
   r->script.table = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void script_serve(lua_State *L, struct relay *r) {
   if (!r->script.table) return;
-  lua_settop(L, 4);
-  r->script.thread = NULL;
-  if (!lua_isthread(L, 4)) return; /* the table keeps the last one, which may be running */
+  lua_settop(L, 3);
+  r->script.number = 0;
+  if (lua_isnil(L, 2)) return;
   r->script.number = luaL_checknumber(L, 3);
-  r->script.thread = lua_tothread(L, 4);
   push_reference(L, r->script.table);
   lua_pushvalue(L, 2);
   lua_rawseti(L, -2, CALL);
@@ -77,10 +76,10 @@ static void renew_response(lua_State *L, int table) {
   lua_settop(L, table);
 }
 
-/* Pushes the script's globals and a hook. False if it cannot be called here: it is no function, or the coroutine serves
- * another. To find what the script has not defined itself may take a metamethod of its: that may fail, or end that the
- * relay has a coroutine. */
-static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name, lua_State *thread) {
+/* Pushes the script's globals and a hook. False if it cannot be called here: it is no function, or the session's call
+ * is used. To find what the script has not defined itself may take a metamethod of its: that may fail, or have used it.
+ */
+static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name, lua_Number number) {
   int environment = lua_gettop(L) + 1, hook = environment + 1;
   lua_rawgeti(L, table, ENVIRONMENT);
   push_name(L, table, name);
@@ -92,20 +91,15 @@ static bool push_hook(lua_State *L, const struct relay *r, int table, enum name 
     push_name(L, table, name);
     if (lua_pcall(L, 2, 1, 0) != 0) return false;
   }
-  return lua_isnil(L, hook) || (lua_isfunction(L, hook) && r->script.thread == thread && hook_is_free(thread));
+  bool callable = lua_isnil(L, hook) || lua_isfunction(L, hook);
+  return callable && r->script.number == number && !hook_runs(r->script.hooks, number);
 }
 
-/* Calls the hook on top of the stack, if it is not nil, and leaves what has come of that. Below it has to be what keeps
- * the coroutine, whatever becomes of the session meanwhile. */
-static enum hook_status call_hook(lua_State *L, struct relay *r, int argument, lua_State *thread) {
+/* Calls the hook on top of the stack, if it is not nil, and leaves what has come of that, as hook_call does. */
+static enum hook_status call_hook(lua_State *L, struct relay *r, int argument, lua_Number number) {
   if (lua_isnil(L, -1)) return HOOK_DONE;
-  struct running *running = r->script.running;
-  lua_Number outer = running->number;
   lua_pushvalue(L, argument);
-  running->number = r->script.number;
-  enum hook_status status = hook_resume(L, thread, 2);
-  running->number = outer;
-  return status;
+  return hook_call(L, r->script.hooks, number);
 }
 
 /* Text of a statement that is no USE, which changes what scripts see. */
@@ -162,41 +156,33 @@ static bool decide(lua_State *L, struct relay *r, int table, int payload, char c
 /* Both are called with few values on the stack of a C function of their own: there is room for what they push. What
  * they leave for Lua is put in its order only then, in the places of what they do not need any more. */
 
-/* Lua gets, from the place of the call on: status, result, call. */
-static void hand_over_result(lua_State *L, int call, int result, enum hook_status status) {
-  lua_pushvalue(L, result);
-  lua_pushvalue(L, call);
-  lua_replace(L, call + 2);
-  lua_replace(L, call + 1);
-  hook_push_status(L, status);
-  lua_replace(L, call);
-}
-
-/* On the stack: relay, payload; table, call, globals, result. To Lua: relay, payload, byte, status, result, call. */
+/* On the stack: relay, payload; table, call, globals, result, coroutine.
+ * To Lua:       relay, payload; byte, call, status, result, coroutine. */
 int script_command(lua_State *L, struct relay *r) {
-  int payload = lua_gettop(L), table = payload + 1, call = payload + 2, result = payload + 4;
-  lua_State *thread = r->script.thread;
+  int payload = lua_gettop(L), table = payload + 1, result = payload + 4;
+  lua_Number number = r->script.number;
   size_t length;
   const char *packet = lua_tolstring(L, payload, &length);
   uint8_t command = (uint8_t)packet[0];
   bool called = false;
-  enum hook_status status = HOOK_DONE;
-  if (thread && !r->script.queue->count && is_plain(packet, length)) {
+  if (number && !r->script.queue->count && is_plain(packet, length)) {
     push_reference(L, r->script.table);
     renew_response(L, table);
     lua_rawgeti(L, table, CALL);
-    called = push_hook(L, r, table, READ_QUERY, thread);
+    called = push_hook(L, r, table, READ_QUERY, number);
   }
   if (called) {
-    status = call_hook(L, r, payload, thread);
-    if (status == HOOK_DONE && r->script.thread == thread && decide(L, r, table, payload, (char)command)) return -1;
-    hand_over_result(L, call, result, status);
+    enum hook_status status = call_hook(L, r, payload, number);
+    if (status == HOOK_DONE && r->script.number == number && decide(L, r, table, payload, (char)command)) return -1;
+    lua_settop(L, result + 1);
+    hook_push_status(L, status);
+    lua_replace(L, result - 1);
+  } else {
+    lua_settop(L, table);
   }
-  lua_settop(L, called ? result : payload);
   lua_pushinteger(L, command);
-  if (!called) return 3;
   lua_replace(L, table);
-  return 6;
+  return lua_gettop(L) - payload + 2;
 }
 
 int script_hand_over(lua_State *L, struct relay *r) {
@@ -206,28 +192,27 @@ int script_hand_over(lua_State *L, struct relay *r) {
   return 1;
 }
 
-/* On the stack: relay, error, kept; table, call, injection, globals, result. To Lua: relay, error, kept, command,
- * status, result, call. */
+/* On the stack: relay, error, kept; table, call, globals, result, coroutine, with the injection behind the table.
+ * To Lua:       relay, error, kept; command, call, status, result, coroutine. */
 int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
-  int kept = lua_gettop(L), table = kept + 1, call = kept + 2, injection = kept + 3, result = kept + 5;
-  lua_State *thread = r->script.thread;
+  int kept = lua_gettop(L), table = kept + 1, injection = kept + 2, result = kept + 5;
+  lua_Number number = r->script.number;
   struct resultset *answer = lua_touserdata(L, kept);
   bool called = false;
-  enum hook_status status = HOOK_DONE;
   r->script.asked = false;
-  if (thread && answer) {
+  if (number && answer) {
     push_reference(L, r->script.table);
-    lua_rawgeti(L, table, CALL);
     lua_rawgeti(L, table, INJECTION);
-    called = push_hook(L, r, table, READ_QUERY_RESULT, thread);
+    lua_rawgeti(L, table, CALL);
+    called = push_hook(L, r, table, READ_QUERY_RESULT, number);
   }
   if (called) {
     set(L, table, injection, RESULTSET, kept);
     if (lent) resultset_lend(answer, lent->outcome, lent->bytes, lent->length);
-    status = call_hook(L, r, injection, thread);
+    enum hook_status status = call_hook(L, r, injection, number);
     const uint8_t *bytes = answer->bytes;
     size_t length = answer->length;
-    bool all = status == HOOK_DONE && lua_isnil(L, result) && r->script.thread == thread && !r->script.queue->count &&
+    bool all = status == HOOK_DONE && lua_isnil(L, result) && r->script.number == number && !r->script.queue->count &&
                r->waiting && !r->ended;
     if (all || lent) resultset_take_back(answer);
     if (all) {
@@ -235,12 +220,15 @@ int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
       relay_reply(r, bytes, length);
       return -1;
     }
-    hand_over_result(L, call, result, status);
+    lua_settop(L, result + 1);
+    hook_push_status(L, status);
+    lua_replace(L, result - 1);
+    lua_remove(L, injection);
+  } else {
+    lua_settop(L, table);
   }
-  lua_settop(L, called ? call + 2 : kept);
   if (lent) resultset_own(L, kept, lent->outcome, lent->bytes, lent->length);
   script_hand_over(L, r);
-  if (!called) return 4;
   lua_replace(L, table);
-  return 7;
+  return lua_gettop(L) - kept + 3;
 }

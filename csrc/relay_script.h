@@ -12,13 +12,12 @@
 struct relay;
 struct response;
 
-/* A relay's. What is pointed to is kept by the table, the coroutine by what the table has of it. */
+/* A relay's. What is pointed to is kept by the table. */
 struct script {
   int table;           /* in the registry; 0: there is no script */
   struct queue *queue; /* its proxy.queries */
-  lua_State *thread;   /* its coroutine; NULL: all is for the owner */
-  struct running *running;
-  lua_Number number; /* what that says while a hook runs */
+  struct hooks *hooks;
+  lua_Number number; /* by which its calls are known; 0: all is for the owner */
   bool asked;        /* the answer to the waiting command is due, for which the script has asked here */
 };
 
@@ -34,9 +33,10 @@ struct lent {
 };
 
 /* The first two are called with the first arguments of the owner's method on top of the stack, (relay, payload) and
- * (relay, error, kept), and return how many they are then, or -1 if all is done: on_command(relay, payload, byte,
- * status, value, call), on_answer(relay, error, kept, command, status, value, call).
- * status, value, call: what has come of the hook (mysql.hook), and whose it was; nothing if it has not been called.
+ * (relay, error, kept), and return how many they are then, or -1 if all is done: on_command(relay, payload, byte, call,
+ * status, value, coroutine), on_answer(relay, error, kept, command, call, status, value, coroutine).
+ * call, status, value, coroutine: whose hook it was, and what has come of it (mysql.hook); nothing if it has not been
+ * called.
  * command: the client's, which the owner has not heard of.
  * lent: what an empty answer shows while the hook runs; it gets a copy if it is needed longer. NULL: it has its own. */
 int script_command(lua_State *L, struct relay *r);

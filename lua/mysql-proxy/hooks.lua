@@ -1,8 +1,7 @@
--- Calls a script's functions for a session: each in a coroutine, so that it may wait without holding up others.
+-- Calls a script's functions for a session: in coroutines, so that each may wait without holding up others.
 -- read_query and read_query_result are called by the relay, in C (csrc/relay_script.c), and settled here if they do
 -- not return at once.
 
-local coroutines = require "mysql.hook"
 local uv = require "luv"
 
 local script = require "mysql-proxy.script"
@@ -16,17 +15,15 @@ M.NAMES = {
   "disconnect_client",
 }
 
-local resume, is_free = coroutines.resume, coroutines.is_free
-
--- What a session's coroutine yields if its function waits; anything else is a script's mistake.
+-- What a function's coroutine yields if it waits; anything else is a script's mistake.
 local WAITING = {}
 
--- The number of the call whose function runs now; relays set it too. A call is known by it for as long as it is used.
-local running = coroutines.running()
+-- Runs them, those of a relay too. A call is known by its number for as long as it is used.
+local functions = require("mysql.hook").new()
 local calls, last = setmetatable({}, { __mode = "v" }), 0
 
 local function running_call()
-  return calls[running:get()]
+  return calls[functions:running()]
 end
 
 ---@class Call a function of a script that has been called for a session, which uses it again for the next
@@ -34,7 +31,7 @@ end
 ---@field session table
 ---@field name string|nil of the function, and
 ---@field done fun(session: table, result: any, failed: boolean|nil)|nil unless it has finished at once
----@field coroutine thread
+---@field coroutine thread|nil its own, once it waits
 ---@field timer userdata|nil while it waits: limits that
 ---@field cancel fun()|nil ends what it waits for
 local Call = {}
@@ -43,12 +40,21 @@ Call.__index = Call
 -- The session has not had a call yet, or needs its own for something else.
 local function new_call(session)
   last = last + 1
-  local call = setmetatable({ number = last, session = session, coroutine = coroutines.new() }, Call)
+  local call = setmetatable({ number = last, session = session }, Call)
   session.own_call, calls[last] = call, call
   if session.relay and not session.closes_after_answer then
-    session.relay:serve(call, call.number, call.coroutine)
+    session.relay:serve(call, call.number)
   end
   return call
+end
+
+-- The session needs another for its next function.
+local function give_away(call)
+  local session = call.session
+  if session.own_call == call then
+    session.own_call = nil
+    M.take_from_relay(session)
+  end
 end
 
 local function traceback(thread, message)
@@ -72,14 +78,11 @@ end
 
 -- What it waits for, or began to wait for where it may not, is not waited for any more: the call cannot be used again.
 function Call:abandon()
-  local session, cancel = self.session, self.cancel
+  local cancel = self.cancel
   self.cancelled, self.cancel = true, nil
-  if session.own_call == self then
-    session.own_call = nil
-    M.take_from_relay(session)
-  end
+  give_away(self)
   if cancel then
-    session.proxy.log:guard(cancel)()
+    self.session.proxy.log:guard(cancel)()
   end
 end
 
@@ -126,22 +129,21 @@ function Call:skip(value)
   return self:finish(nil)
 end
 
--- What has come of running its coroutine, other than that it has returned at once.
-function Call:settle(status, value)
+-- What has come of running it, other than that it has returned at once.
+function Call:settle(status, value, coroutine)
   if status == "failed" then
-    return self:fail(traceback(self.coroutine, value))
+    return self:fail(traceback(coroutine, value))
   elseif status == "done" then
     return self:finish(value)
   elseif value ~= WAITING then
     return self:fail("a hook may not yield")
   end
+  self.coroutine = coroutine
+  give_away(self)
 end
 
 local function go_on(call, ...)
-  local outer = running:set(call.number)
-  local status, value = resume(call.coroutine, ...)
-  running:set(outer)
-  return call:settle(status, value)
+  return call:settle(functions:resume(call.number, call.coroutine, ...))
 end
 
 local VERDICTS = { [1] = 1, [2] = 2, [4] = 4 } -- PROXY_SEND_QUERY, PROXY_SEND_RESULT, PROXY_IGNORE_RESULT
@@ -184,13 +186,11 @@ end
 ---@return any result if it has finished at once, which is the common case: done is not called then
 function M.run(session, name, fn, argument, done)
   local call = session.own_call
-  if not call or not is_free(call.coroutine) then
+  if not call or functions:runs(call.number) then
     call = new_call(session)
   end
   session.call = call
-  local outer = running:set(call.number)
-  local status, value = resume(call.coroutine, fn, argument)
-  running:set(outer)
+  local status, value, coroutine = functions:call(call.number, fn, argument)
   if status == "done" then
     session.call = false
     return true, value
@@ -199,7 +199,7 @@ function M.run(session, name, fn, argument, done)
   if status == "failed" and type(fn) ~= "function" then
     call:skip(fn)
   else
-    call:settle(status, value)
+    call:settle(status, value, coroutine)
   end
   return false
 end
@@ -208,24 +208,25 @@ end
 ---@param call Call
 ---@param status "waits"|"failed"
 ---@param value any
+---@param coroutine thread
 ---@param done fun(session, result, failed)
-function M.settle(call, name, status, value, done)
+function M.settle(call, name, status, value, coroutine, done)
   local session = call.session
   call.name, call.done = name, done
   if session.state ~= "close" then
     session.call = call
-    return call:settle(status, value)
+    return call:settle(status, value, coroutine)
   end
   call.done = function() end
   if status == "waits" then
     return call:stop()
   end
-  return call:settle(status, value)
+  return call:settle(status, value, coroutine)
 end
 
 --- From here on the session's relay calls read_query and read_query_result.
 function M.give_to_relay(session)
-  session.relay:script(session.environment, session.view, session.queue, session.injection, running)
+  session.relay:script(session.environment, session.view, session.queue, session.injection, functions)
   new_call(session)
 end
 
@@ -291,7 +292,7 @@ end
 ---@return any ...
 function M.wait(start)
   local call = running_call()
-  if not call or coroutine.running() ~= call.coroutine then
+  if not call or not functions:can_wait() then
     error("only a hook of a script can wait, and only in its own coroutine", 2)
   elseif call.protected then
     error("a hook cannot wait inside of pcall under PUC Lua 5.1; under LuaJIT it can", 2)
@@ -329,7 +330,8 @@ function M.wait(start)
 end
 
 --- What scripts have instead of Lua's own. PUC Lua: pcall and xpcall, as a wait inside of them has to say why it cannot
---- be. LuaJIT: debug.sethook, as its hooks would be called for the whole process.
+--- be. LuaJIT: debug.sethook, as its hooks would be called for the whole process; under PUC Lua one is gone when the
+--- function of the script that has set it returns, as is setfenv(0, ...).
 M.protected = {}
 
 if rawget(_G, "jit") then

@@ -141,12 +141,12 @@ local function decided(session, result, failed)
   return forward(session)
 end
 
-function M.read_query(session, _, packet, kind, status, result, call)
+function M.read_query(session, _, packet, kind, call, status, result, coroutine)
   session.command, session.command_kind = packet, kind
   if status == "done" then
     return decided(session, result)
   elseif status then
-    return hooks.settle(call, "read_query", status, result, decided)
+    return hooks.settle(call, "read_query", status, result, coroutine, decided)
   end
   session.queue:reset()
   session.view.response = {}
@@ -355,7 +355,7 @@ local function take_over(session, command)
   session.queued, session.answers = session.injection.query, 0
 end
 
-function M.read_query_result(session, relay, error, kept, command, status, result, call)
+function M.read_query_result(session, relay, error, kept, command, call, status, result, coroutine)
   if command then
     take_over(session, command)
   elseif not session.queued then
@@ -373,7 +373,7 @@ function M.read_query_result(session, relay, error, kept, command, status, resul
   if status == "done" then
     return result_decided(session, result)
   elseif status then
-    return hooks.settle(call, "read_query_result", status, result, result_decided)
+    return hooks.settle(call, "read_query_result", status, result, coroutine, result_decided)
   end
   local finished = true
   local hook = find_hook(session, "read_query_result")
