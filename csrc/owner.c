@@ -18,6 +18,7 @@ static const char *const names[OWNER_METHODS] = {
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
 static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner_event *event) {
   if (!event->ended) event->ended = uv_hrtime();
+  shared->round.clock = event->ended;
   if (shared->calls.timed) {
     shared->calls.taken[event->method].calls++;
     shared->calls.taken[event->method].time += event->ended - event->began;
@@ -51,7 +52,8 @@ static int call(lua_State *L) {
   struct stream_loop *shared = event->stream->shared;
   push_reference(L, event->stream->reference);
   lua_getfenv(L, 2);
-  if (!event->began && shared->calls.timed) event->began = uv_hrtime();
+  if (!event->began && shared->calls.timed) event->began = round_clock(&shared->round);
+  shared->round.clock = 0;
   int arguments = event->push(L, event);
   if (arguments >= 0) call_method(L, shared, event, arguments);
   look_at_clock(L, shared, event);

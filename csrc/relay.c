@@ -32,8 +32,10 @@ bool relay_pending_push(struct relay *r, uint8_t command, enum destination desti
   if (!response_expected(command)) return true;
   if (r->pending_count == r->pending_capacity && !pending_grow(r)) return false;
   r->pending_count++;
-  *relay_pending_at(r, r->pending_count - 1) = (struct pending){
-      .command = command, .destination = (uint8_t)destination, .sent_at = r->counting ? uv_hrtime() : 0};
+  *relay_pending_at(r, r->pending_count - 1) =
+      (struct pending){.command = command,
+                       .destination = (uint8_t)destination,
+                       .sent_at = r->counting ? round_clock(&r->shared->round) : 0};
   if (r->pending_count == 1) response_begin(&r->answer, command, r->capabilities);
   return true;
 }
@@ -44,11 +46,13 @@ static struct pending pending_pop(struct relay *r) {
   r->pending_count--;
   if (r->pending_count) {
     response_begin(&r->answer, relay_pending_at(r, 0)->command, r->capabilities);
-  } else if (r->pending != r->pending_inline) {
+    return done;
+  }
+  r->pending_first = 0; /* the next is where this one was, which is in the cache */
+  if (r->pending != r->pending_inline) {
     free(r->pending);
     r->pending = r->pending_inline;
     r->pending_capacity = PENDING_INLINE;
-    r->pending_first = 0;
   }
   return done;
 }
@@ -493,7 +497,7 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {
   size_t at = 0, sent = 0;
   r->from_server += length;
-  if (r->counting || r->sent_at) r->now = r->told_at = uv_hrtime();
+  if (r->counting || r->sent_at) r->now = r->told_at = round_clock(&r->shared->round);
   if (r->sent_at && !r->first_byte_at) r->first_byte_at = r->now;
   while (at < length && r->pending_count && !r->ended) {
     size_t used = response_feed(&r->answer, data + at, length - at);

@@ -71,7 +71,8 @@ bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum d
   const uint8_t *waiting = payload ? NULL : relay_waiting_command(r);
   if (!relay_pending_push(r, payload ? payload[0] : waiting[PACKET_HEADER_SIZE], destination)) return false;
   memset(&r->numbering, 0, sizeof r->numbering);
-  r->sent_at = r->counting && r->pending_count ? relay_pending_at(r, r->pending_count - 1)->sent_at : uv_hrtime();
+  r->sent_at = r->counting && r->pending_count ? relay_pending_at(r, r->pending_count - 1)->sent_at
+                                               : round_clock(&r->shared->round);
   r->first_byte_at = r->ended_at = 0;
   if (r->counting && payload) counting_send(r, payload, length, true, length + PACKET_HEADER_SIZE);
   if (r->counting && !payload) count_whole(r, waiting);
@@ -79,6 +80,5 @@ bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum d
     r->numbering.shift = (uint8_t)(r->request.sequence + 1 - write_command(r, payload, length));
   else
     relay_write_server(r, waiting, r->command_length);
-  relay_update_reading(r);
   return true;
 }

@@ -68,4 +68,5 @@ void slow_tell(struct relay *r, const struct pending *p, const struct response *
   lua_State *L = r->shared->L;
   if (r->shared->closing) return;
   if (lua_cpcall(L, tell, &slow) != 0) owner_report_error(L, &r->shared->calls);
+  r->shared->round.clock = 0;
 }

@@ -106,6 +106,7 @@ void round_end(struct round *r) {
   if (!r->read_count) return;
   bool nested = r->taken > 0; /* a method that is called here runs the loop: the piece at hand is still looked at */
   r->handling = true;
+  r->clock = 0;
   while (r->taken < r->read_count) {
     const struct piece *p = &r->reads[r->taken++];
     stream_take(p->stream, (const uint8_t *)r->input + p->at, p->length);

@@ -35,7 +35,16 @@ struct round {
   uint32_t read_count, write_count;
   uint32_t taken; /* reads: so many have been handled, or are being */
   bool handling;  /* what has been read */
+  uint64_t clock; /* ns: uv_hrtime() as it was when it was last looked at in handling that; 0: look again */
 };
+
+/* uv_hrtime(), which is one look for all that is handled one after the other, without a call of Lua between. A round of
+ * many is late by a fraction of a millisecond then. */
+static inline uint64_t round_clock(struct round *r) {
+  if (!r->handling) return uv_hrtime();
+  if (!r->clock) r->clock = uv_hrtime();
+  return r->clock;
+}
 
 /* False: there is not enough memory. */
 bool round_open(struct round *r);
