@@ -7,8 +7,9 @@
 #include "resultset.h"
 
 /* Places in the table. The first five are the arguments of relay:script, in their order. */
-enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, HOOKS, CALL, RESPONSE, LOOK_UP, NAMES };
-enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE_NAME, ID, QUERY, RESULTSET, LAST_NAME };
+enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, HOOKS, CALL, LOOK_UP, NAMES };
+enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE, ID, QUERY, RESULTSET, LAST_NAME };
+enum { RESPONSE_IS_THERE = 1 };
 enum { PROXY_SEND_QUERY = 1 };
 
 static int look_up(lua_State *L) {
@@ -28,8 +29,6 @@ void script_attach(lua_State *L, struct relay *r) {
     lua_pushvalue(L, 1 + place);
     lua_rawseti(L, -2, place);
   }
-  lua_pushboolean(L, false); /* there has been none */
-  lua_rawseti(L, -2, RESPONSE);
   lua_pushcfunction(L, look_up);
   lua_rawseti(L, -2, LOOK_UP);
   for (int i = 0; i < LAST_NAME; i++) {
@@ -54,24 +53,18 @@ void script_serve(lua_State *L, struct relay *r) {
 
 static void push_name(lua_State *L, int table, enum name name) { lua_rawgeti(L, table, NAMES + (int)name); }
 
-/* proxy.response is an empty table for each command: a new one if the last has been used. */
-static void renew_response(lua_State *L, int table) {
+/* proxy.response is made anew for each command in which the script looks at it: the view's first place says that it is
+ * there (lua/mysql-proxy/scripting/response.lua). */
+static void forget_response(lua_State *L, int table) {
+  int view = table + 1;
   lua_rawgeti(L, table, VIEW);
-  push_name(L, table, RESPONSE_NAME);
-  lua_rawget(L, -2);
-  lua_rawgeti(L, table, RESPONSE);
-  bool unused = lua_istable(L, -1) && lua_rawequal(L, -1, -2) && !lua_getmetatable(L, -1); /* of the script's */
-  if (unused) {
+  lua_rawgeti(L, view, RESPONSE_IS_THERE);
+  if (lua_toboolean(L, -1)) {
+    lua_pushboolean(L, false);
+    lua_rawseti(L, view, RESPONSE_IS_THERE);
+    push_name(L, table, RESPONSE);
     lua_pushnil(L);
-    unused = !lua_next(L, -2);
-  }
-  if (!unused) {
-    lua_settop(L, table + 1);
-    push_name(L, table, RESPONSE_NAME);
-    lua_createtable(L, 0, 0);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, table, RESPONSE);
-    lua_rawset(L, -3);
+    lua_rawset(L, view);
   }
   lua_settop(L, table);
 }
@@ -167,7 +160,7 @@ int script_command(lua_State *L, struct relay *r) {
   bool called = false;
   if (number && !r->script.queue->count && is_plain(packet, length)) {
     push_reference(L, r->script.table);
-    renew_response(L, table);
+    forget_response(L, table);
     lua_rawgeti(L, table, CALL);
     called = push_hook(L, r, table, READ_QUERY, number);
   }

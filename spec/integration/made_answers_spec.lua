@@ -102,6 +102,9 @@ for _, server in ipairs(servers.all()) do
       assert.equal("\0\3\0\2\0\0\0", payloads(1))
       client:send "\3RUN proxy.response = { type = OK, affected_rows = 4 }"
       assert.equal("\0\4\0\2\0\0\0", payloads(1))
+      client:send "\3RUN seen = proxy.response == proxy.response and proxy.response; proxy.response = nil; \
+        taken = proxy.response; proxy.response = { type = OK, affected_rows = next(seen) or taken and 1 or 5 }"
+      assert.equal("\0\5\0\2\0\0\0", payloads(1))
     end)
 
     it("says nothing of the transaction that the server is in", function()

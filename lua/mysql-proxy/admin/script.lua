@@ -34,7 +34,7 @@ local function answered(session, payload, result, failed)
   if payload:byte() == COM_QUIT then
     return session:close()
   elseif hooks.verdict(result) == scripting.SEND_RESULT then
-    session.client:write((responses.packets(session.view.response, session.sequence, session.capabilities,
+    session.client:write((responses.packets(responses.of(session.view), session.sequence, session.capabilities,
       session.proxy.log, session.proxy.lua_script)))
     return session:done()
   end
@@ -55,7 +55,7 @@ end
 
 --- Has the script answer a command.
 function AdminScript.take(self, session, payload)
-  session.view.response = {}
+  responses.forget(session.view)
   session.work = "hook"
   session.client:hold_packets()
   return self.proxy.processes:look_at_backends(function()

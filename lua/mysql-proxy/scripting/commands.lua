@@ -43,7 +43,8 @@ local function critical(session, text, ...)
 end
 
 local function made_by_script(session)
-  return responses.packets(session.view.response, 1, session.capabilities, session.proxy.log, session.proxy.lua_script)
+  return responses.packets(responses.of(session.view), 1, session.capabilities, session.proxy.log,
+    session.proxy.lua_script)
 end
 
 function M.begin_queries(session)
@@ -149,7 +150,7 @@ function M.read_query(session, _, packet, kind, call, status, result, coroutine)
     return hooks.settle(call, "read_query", status, result, coroutine, decided)
   end
   session.queue:reset()
-  session.view.response = {}
+  responses.forget(session.view)
   local finished = true
   local hook = find_hook(session, "read_query")
   if hook ~= nil then

@@ -5,6 +5,7 @@ local backends = require "mysql-proxy.scripting.backends"
 local constants = require "mysql-proxy.scripting.constants"
 local hooks = require "mysql-proxy.hooks"
 local logs = require "mysql-proxy.log"
+local responses = require "mysql-proxy.scripting.response"
 
 local M = {}
 
@@ -165,6 +166,9 @@ local late = {
       return require("mysql.tokenizer").tokenize
     elseif key == "async" then
       return require("mysql-proxy.scripting.async")
+    elseif key == "response" then
+      local session = hooks.session()
+      return session and responses.make(session.view)
     end
     return type(key) == "string" and package.loaded["proxy." .. key] or nil
   end,
@@ -178,7 +182,7 @@ local function shared_by(proxy)
     shared[name] = value
   end
   shared.global = { backends = face, config = config_of(proxy) }
-  return { __index = shared }
+  return { __index = shared, __newindex = responses.set }
 end
 
 --- The `proxy` table of a new session.
@@ -186,7 +190,7 @@ end
 function M.view(proxy)
   install(proxy)
   proxy.shared_by_scripts = proxy.shared_by_scripts or shared_by(proxy)
-  return setmetatable({}, proxy.shared_by_scripts)
+  return setmetatable({ false }, proxy.shared_by_scripts)
 end
 
 return M

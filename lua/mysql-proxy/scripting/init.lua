@@ -47,7 +47,6 @@ function M.begin(session, next)
   session.queue = queue.new()
   session.view.queries = session.queue
   session.view.connection = connection.new(session)
-  session.view.response = {}
   session.injection = injection.new(session)
   for name, fn in pairs(hooks.protected) do
     environment[name] = fn
@@ -112,7 +111,7 @@ end
 --- proxy.response as packets, and the first one's payload.
 function M.response(session, sequence)
   local capabilities = session.greeted and session.login and stream.negotiated(session.greeted, session.login) or 0
-  local packets = responses.packets(session.view.response, sequence, capabilities, session.proxy.log,
+  local packets = responses.packets(responses.of(session.view), sequence, capabilities, session.proxy.log,
     session.proxy.lua_script)
   return packets, packets:sub(1 + HEADER_SIZE)
 end

@@ -1,4 +1,7 @@
 -- proxy.response: the answer that a script has made, as packets for the client.
+--
+-- A session's view has it once the script has looked at it, or has set it, for the command at hand: most commands need
+-- none. The relay forgets it too (csrc/relay_script.c).
 
 local proto = require "mysql.proto"
 local resultset = require "mysql.resultset"
@@ -75,6 +78,46 @@ local function write(response, sequence, capabilities, log)
     error(("proxy.response.type is unknown: %s"):format(tostring(response.type)), 0)
   end
   return writer(response, sequence, capabilities, log)
+end
+
+local IS_THERE = 1 -- its place in a view, which begins with false there
+
+--- The script looks at it for the first time.
+---@param view table
+---@return table|nil response nil: it has been taken away
+function M.make(view)
+  if view[IS_THERE] then
+    return nil
+  end
+  view.response = {}
+  return view.response
+end
+
+--- Sets what a view does not have yet.
+---@param view table
+function M.set(view, key, value)
+  if key == "response" then
+    view[IS_THERE] = true
+  end
+  rawset(view, key, value)
+end
+
+--- Another command has come.
+---@param view table
+function M.forget(view)
+  rawset(view, "response", nil)
+  view[IS_THERE] = false
+end
+
+--- What the script has left in it.
+---@param view table
+---@return any
+function M.of(view)
+  local response = rawget(view, "response")
+  if response == nil and not view[IS_THERE] then
+    return {}
+  end
+  return response
 end
 
 --- The packets of an answer, numbered from `sequence`. One that cannot be understood is logged, and becomes an ERR.
