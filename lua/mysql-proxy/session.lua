@@ -214,7 +214,7 @@ function Session:use_backend(index)
   elseif index ~= 0 and not backend then
     return
   end
-  local idle = backend and not self.ending and pool.take(backend, self, choosing)
+  local idle = backend and (self.relay or not self.ending) and pool.take(backend, self, choosing)
   if idle or choosing or index == 0 then
     pool.release(self)
   end
@@ -229,7 +229,7 @@ function Session:use_server(server)
   self.server = server
   self:attach(server.backend)
   server.stream:owner(self)
-  if self.relay then
+  if self.relay and not self.ending then
     self.relay:attach(server.stream)
     if self.proxy.profiling then
       self.proxy.statistics:count(self)
@@ -365,10 +365,11 @@ function Session:ended(relay_closes)
   if self.attempt then
     self.attempt:cancel()
   end
+  local server = self.server
   if self.view then
     self.proxy.scripting.ended(self)
   end
-  if relay_closes then
+  if relay_closes and self.server == server then
     self.server = nil
   end
   self:detach()

@@ -460,6 +460,14 @@ describe("a backend that a script", function()
     local three = series:login()
     assert.equal(second, id(three)) -- his own connection is idle
     assert.equal("1 0 1 1", says(three, counts))
+    series:run("function connect_server() proxy.connection.backend_ndx = 1 end "
+      .. "function disconnect_client() proxy.connection.backend_ndx = 2 end")
+    local four = series:login()
+    assert.equal("2 0 1 1", says(one, counts))
+    four:close() -- his goes to the first backend's, and the second's ends in its place
+    assert.is_true(process.wait_until(function()
+      return says(one, counts) == "1 1 1 0"
+    end, 10), says(one, counts))
   end)
 
   it("has the fewest clients of is chosen, and in turns if that is no difference", function()
