@@ -18,7 +18,6 @@ static const char *const names[OWNER_METHODS] = {
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
 static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner_event *event) {
   if (!event->ended) event->ended = uv_hrtime();
-  shared->round.clock = event->ended;
   if (shared->calls.timed) {
     shared->calls.taken[event->method].calls++;
     shared->calls.taken[event->method].time += event->ended - event->began;
@@ -32,6 +31,7 @@ static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner
   lua_pushnumber(L, (lua_Number)(ended - woke) / 1000);
   lua_pushstring(L, names[event->method]);
   lua_call(L, 3, 0);
+  event->ended = uv_hrtime();
 }
 
 /* Calls the owner's method with what has been pushed behind the owner. */
@@ -52,8 +52,6 @@ static int call(lua_State *L) {
   struct stream_loop *shared = event->stream->shared;
   push_reference(L, event->stream->reference);
   lua_getfenv(L, 2);
-  if (!event->began && shared->calls.timed) event->began = round_clock(&shared->round);
-  shared->round.clock = 0;
   int arguments = event->push(L, event);
   if (arguments >= 0) call_method(L, shared, event, arguments);
   look_at_clock(L, shared, event);
@@ -63,8 +61,11 @@ static int call(lua_State *L) {
 enum owner_told owner_tell(struct stream *s, struct owner_event *event) {
   lua_State *L = s->shared->L;
   const struct owner_calls *calls = &s->shared->calls;
+  struct round *round = &s->shared->round;
   event->stream = s;
   event->has_no_method = false;
+  if (!event->began && calls->timed) event->began = round_clock(round);
+  round->calls++;
   int top = lua_gettop(L);
   push_reference(L, event->keeps);
   push_reference(L, calls->traceback);
@@ -73,6 +74,8 @@ enum owner_told owner_tell(struct stream *s, struct owner_event *event) {
   bool failed = lua_pcall(L, 1, 0, top + 2) != 0;
   if (failed) owner_report_error(L, calls);
   lua_settop(L, top);
+  round->calls--;
+  round->clock = failed ? 0 : event->ended;
   return failed ? OWNER_FAILED : event->has_no_method ? OWNER_HAS_NO_METHOD : OWNER_TOLD;
 }
 

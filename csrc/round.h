@@ -36,12 +36,13 @@ struct round {
   uint32_t taken; /* reads: so many have been handled, or are being */
   bool handling;  /* what has been read */
   uint64_t clock; /* ns: uv_hrtime() as it was when it was last looked at in handling that; 0: look again */
+  uint32_t calls; /* of Lua that are being made in that, one within the other */
 };
 
 /* uv_hrtime(), which is one look for all that is handled one after the other, without a call of Lua between. A round of
- * many is late by a fraction of a millisecond then. */
+ * many is late by a fraction of a millisecond then. Lua, which may take long or run the loop, has a look each time. */
 static inline uint64_t round_clock(struct round *r) {
-  if (!r->handling) return uv_hrtime();
+  if (!r->handling || r->calls) return uv_hrtime();
   if (!r->clock) r->clock = uv_hrtime();
   return r->clock;
 }

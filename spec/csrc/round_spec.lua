@@ -188,6 +188,96 @@ describe("a round of the loop", function()
     assert.same({ "\3SELECT 1", "\3SELECT 4" }, c.seen)
   end)
 
+  -- A conversation whose owner has asked the server something, and gets to know how long the answer took: `asked` and
+  -- `took`, in microseconds.
+  local function asking()
+    local c = conversation.connect()
+    opened[#opened + 1] = c
+    function c.on_answer(_, relay)
+      c.took = (relay:times())
+      c.answered = uv.hrtime()
+    end
+    function c.ask(_)
+      c.before = uv.hrtime()
+      c.relay:inject("\3SELECT 1")
+      c.asked = uv.hrtime()
+    end
+    return c:join()
+  end
+
+  local function compute()
+    local began = uv.hrtime()
+    repeat until uv.hrtime() - began > 2e7
+    return uv.hrtime()
+  end
+
+  local function is_answered(c)
+    c.server:receives(packets(0, "\3SELECT 1"))
+    c.server:send(1, OK)
+    assert.truthy(process.wait_until(function()
+      return c.took
+    end))
+    assert.is_true(c.took <= (c.answered - c.before) / 1000)
+  end
+
+  it("times what is sent late in a method from then on", function()
+    local first, second = asking(), asking()
+    local c = watch(function(relay)
+      first:ask()
+      compute()
+      second:ask()
+      relay:forward()
+    end)
+    c:command("\3SELECT 2")
+    is_answered(first)
+    is_answered(second)
+  end)
+
+  it("times what is sent while a method runs the loop from then on", function()
+    local first, second = asking(), asking()
+    local c = watch(function(relay)
+      local timers = { uv.new_timer(), uv.new_timer() }
+      timers[1]:start(0, 0, function()
+        first:ask()
+        compute()
+        timers[1]:close()
+      end)
+      timers[2]:start(0, 0, function()
+        second:ask()
+        timers[2]:close()
+      end)
+      repeat
+        uv.run("once")
+      until timers[2]:is_closing()
+      relay:forward()
+    end)
+    c:command("\3SELECT 2")
+    is_answered(first)
+    is_answered(second)
+  end)
+
+  it("times what comes behind a method that has failed from then on", function()
+    local first, second, done = asking(), asking(), nil
+    local c = watch(function()
+      error("a bug", 0)
+    end)
+    function c.on_relay_end()
+      first:ask()
+      done = compute()
+      error("another bug", 0)
+    end
+    second:ask()
+    second.server:receives(packets(0, "\3SELECT 1"))
+    c.client:send(0, "\3SELECT 2")
+    second.server:send(1, OK)
+    assert.truthy(process.wait_until(function()
+      return second.took
+    end))
+    assert.is_true(done and second.took >= math.floor((done - second.asked) / 1000))
+    assert.equal(2, #c.errors)
+    c.errors = {}
+  end)
+
   local function output_of(program)
     local pipe = io.popen(("%s -e '%s' 2>&1"):format(interpreter, program))
     local output = pipe:read("*a")
