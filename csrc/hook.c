@@ -8,10 +8,9 @@
  * runs(number): whether it runs, be it that others do within it.
  * can_wait(): whether the caller is in the coroutine of the function that runs, and not in one that this has made.
  *
- * A coroutine is used again after a function that has simply returned. */
+ * A coroutine is used again after a function that has simply returned, unless it has left a debug hook or other globals
+ * in it: each begins with those that new() was called with. */
 #include "hook.h"
-
-#include <string.h>
 
 bool hook_runs(const struct hooks *h, lua_Number number) {
   for (const struct running *r = h->running; r; r = r->outer)
@@ -44,17 +43,25 @@ static enum hook_status run(lua_State *L, struct hooks *h, lua_Number number, lu
   return status == LUA_YIELD ? HOOK_WAITS : HOOK_DONE;
 }
 
-static void make_thread(lua_State *L, struct hooks *h) {
+/* Its globals are not those of L, which may be a function's that has others. */
+static lua_State *push_new_thread(lua_State *L, const struct hooks *h) {
   lua_State *thread = lua_newthread(L);
-  h->reference = luaL_ref(L, LUA_REGISTRYINDEX);
-  h->globals = lua_topointer(thread, LUA_GLOBALSINDEX);
-  h->thread = thread;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->kept_globals);
+  lua_xmove(L, thread, 1);
+  lua_replace(thread, LUA_GLOBALSINDEX);
+  return thread;
 }
 
-/* Nobody else gets the shared one any more: pushes it. */
+static void make_thread(lua_State *L, struct hooks *h) {
+  h->thread = push_new_thread(L, h);
+  lua_rawseti(L, LUA_REGISTRYINDEX, h->kept_thread);
+}
+
+/* Nobody else gets the shared one any more: pushes it. That must not fail, and takes no memory. */
 static void push_thread(lua_State *L, struct hooks *h) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, h->reference);
-  luaL_unref(L, LUA_REGISTRYINDEX, h->reference);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->kept_thread);
+  lua_pushboolean(L, false);
+  lua_rawseti(L, LUA_REGISTRYINDEX, h->kept_thread);
   h->thread = NULL;
 }
 
@@ -64,7 +71,7 @@ static bool is_marked(const struct hooks *h) {
 }
 
 static enum hook_status call_alone(lua_State *L, struct hooks *h, lua_Number number) {
-  lua_State *thread = lua_newthread(L);
+  lua_State *thread = push_new_thread(L, h);
   lua_insert(L, -3);
   enum hook_status status = run(L, h, number, thread, 2);
   if (status == HOOK_DONE)
@@ -141,16 +148,22 @@ static int can_wait(lua_State *L) {
 
 static int new (lua_State *L) {
   struct hooks *h = lua_newuserdata(L, sizeof *h);
-  memset(h, 0, sizeof *h);
+  *h = (struct hooks){.kept_thread = LUA_NOREF, .kept_globals = LUA_NOREF};
   luaL_getmetatable(L, HOOKS_TYPE);
   lua_setmetatable(L, -2);
+  h->globals = lua_topointer(L, LUA_GLOBALSINDEX);
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  h->kept_globals = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, false);
+  h->kept_thread = luaL_ref(L, LUA_REGISTRYINDEX);
   return 1;
 }
 
 static int collect(lua_State *L) {
   struct hooks *h = check_hooks(L);
-  if (h->thread) luaL_unref(L, LUA_REGISTRYINDEX, h->reference);
-  h->thread = NULL;
+  luaL_unref(L, LUA_REGISTRYINDEX, h->kept_thread);
+  luaL_unref(L, LUA_REGISTRYINDEX, h->kept_globals);
+  h->kept_thread = h->kept_globals = LUA_NOREF;
   return 0;
 }
 

@@ -27,9 +27,9 @@ struct running {
 struct hooks {
   const struct running *running; /* the innermost */
   lua_State *thread;             /* for the next; NULL: it has to be made */
-  int reference;                 /* keeps it */
-  const void *globals;           /* its table of globals, when it was made */
-  bool busy;                     /* it runs one */
+  int kept_thread, kept_globals; /* references: to that thread, and to the globals that each has to begin with */
+  const void *globals;
+  bool busy; /* it runs one */
 };
 
 /* Whether a function with that number runs, not necessarily as the innermost. */

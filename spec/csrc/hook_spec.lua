@@ -100,6 +100,15 @@ describe("mysql.hook", function()
       setfenv(0, {})
     end)
     assert.equal(original, select(2, hooks:call(2, globals)))
+    local _, _, thread = hooks:call(4, function()
+      coroutine.yield()
+      setfenv(0, {})
+      for number = 5, 6 do -- within a function that has its own
+        assert.same({ "done", original }, { hooks:call(number, globals) })
+      end
+    end)
+    assert.equal("done", (hooks:resume(4, thread)))
+    assert.equal(original, select(2, hooks:call(7, globals)))
     if not rawget(_G, "jit") then -- whose debug hooks are those of the whole process
       hooks:call(1, function()
         debug.sethook(function() hooked = hooked + 1 end, "", 1)
