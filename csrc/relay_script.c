@@ -43,9 +43,7 @@ void script_attach(lua_State *L, struct relay *r) {
 void script_serve(lua_State *L, struct relay *r) {
   if (!r->script.table) return;
   lua_settop(L, 3);
-  r->script.number = 0;
-  if (lua_isnil(L, 2)) return;
-  r->script.number = luaL_checknumber(L, 3);
+  r->script.number = lua_isnil(L, 2) ? 0 : luaL_checknumber(L, 3);
   push_reference(L, r->script.table);
   lua_pushvalue(L, 2);
   lua_rawseti(L, -2, CALL);

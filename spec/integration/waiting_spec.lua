@@ -72,6 +72,28 @@ describe("a script that waits", function()
     assert.is_nil(proxy:log():find("attempt to index", 1, true), proxy:log())
   end)
 
+  it("keeps nothing of that when it is done", function()
+    start [[
+      _G.coroutines = _G.coroutines or setmetatable({}, { __mode = "k" })
+      function read_query(packet)
+        if packet:find("waits") then
+          coroutines[coroutine.running()] = true
+          proxy.async.sleep(1)
+        elseif packet:find("counts") then
+          collectgarbage()
+          collectgarbage()
+          local count = 0
+          for _ in pairs(coroutines) do count = count + 1 end
+          proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = count .. " left" }
+          return proxy.PROXY_SEND_RESULT
+        end
+      end]]
+    for index = 1, 3 do
+      assert.same({ { "waits" } }, login():ask("SELECT 'waits'").rows, index)
+    end
+    assert.equal("0 left", login():ask("SELECT 'counts'").errmsg)
+  end)
+
   it("with a clean-up that fails ends with its client all the same", function()
     start [[
       function read_query(packet)
