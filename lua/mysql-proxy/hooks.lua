@@ -137,6 +137,8 @@ function Call:settle(status, value, coroutine)
     return self:finish(value)
   elseif value ~= WAITING then
     return self:fail("a hook may not yield")
+  elseif self.cancelled then -- its session has ended in it: it can run the loop
+    return self:stop()
   end
   self.coroutine = coroutine
   give_away(self)

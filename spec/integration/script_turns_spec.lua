@@ -190,6 +190,41 @@ describe("while a hook of a script runs", function()
     assert.equal(OK, (login():query("SELECT 1")))
   end)
 
+  it("and runs the loop in which its client leaves, what it waits for is given up, also after a wait", function()
+    start [[
+      local uv = require "luv"
+      local gone
+      function read_query(packet)
+        if packet:find("WAIT") then
+          proxy.async.sleep(1)
+        end
+        if packet:find("STAY") then
+          print("runs the loop")
+          repeat uv.run("once") until gone
+          proxy.async.await(function()
+            return function() print("gives up") end
+          end)
+        end
+      end
+      function disconnect_client() gone = true end]]
+    local function said(text)
+      return process.wait_until(function()
+        return proxy.process:stdout():find(text)
+      end, 10)
+    end
+    for index, text in ipairs { "STAY", "WAIT and STAY", "STAY" } do
+      login()
+      if index == 3 then
+        assert.equal(OK, (client:query("WAIT")))
+      end
+      client:send("\3" .. text)
+      assert.truthy(said(("runs the loop\n.*"):rep(index)))
+      client:close()
+      assert.truthy(said(("gives up\n.*"):rep(index)), index)
+    end
+    assert.equal(OK, (login():query("SELECT 1")))
+  end)
+
   it("and runs the loop in which others say much, its command is still its own", function()
     start [[
       local uv = require "luv"
@@ -213,6 +248,41 @@ describe("while a hook of a script runs", function()
     other:close()
     assert.same({ OK, 1 }, { client:packet() })
     assert.equal(long, commands[#commands])
+  end)
+
+  it("and runs the loop in which others wait and fail, it can wait itself then", function()
+    start [[
+      local uv = require "luv"
+      function read_query(packet)
+        local count = proxy.global.count or 0
+        if packet:find("^.LONG") then
+          print("runs the loop")
+          repeat uv.run("once") until proxy.global.count == 3
+          print("waits")
+          proxy.async.sleep(1)
+        elseif packet:find("^.OTHER") then
+          proxy.async.sleep(1)
+          proxy.global.count = count + 1
+        elseif packet:find("^.FAIL") then
+          proxy.global.count = count + 1
+          error("oops")
+        end
+        proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = packet:sub(2) }
+        return proxy.PROXY_SEND_RESULT
+      end]]
+    login():send "\3LONG"
+    assert.truthy(process.wait_until(function()
+      return proxy.process:stdout():find("runs the loop\n", 1, true)
+    end, 10))
+    local other = raw.connect(proxy.port):login("nopass")
+    for _, text in ipairs { "OTHER 1", "FAIL", "OTHER 2" } do
+      local answer = other:query(text)
+      assert.equal(text, text == "FAIL" and answer == OK and text or proto.from_err_packet(answer).errmsg)
+    end
+    other:close()
+    assert.equal("LONG", proto.from_err_packet((client:packet())).errmsg)
+    assert.truthy(proxy:log():find("(read_query) ", 1, true))
+    assert.equal("AGAIN", proto.from_err_packet((client:query("AGAIN"))).errmsg)
   end)
 
   it("read_handshake, a server that leaves is reported", function()
