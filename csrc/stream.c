@@ -125,8 +125,10 @@ void stream_write_failed(struct stream *s) {
 static void on_timer(uv_timer_t *timer) {
   struct stream *s = (struct stream *)((char *)timer - offsetof(struct stream, timer));
   uint64_t idle = uv_now(s->shared->loop) - s->active_at;
-  if (idle < s->idle_limit) {
-    uv_timer_start(timer, on_timer, s->idle_limit - idle, 0);
+  bool overdue = s->overdue;
+  s->overdue = idle >= s->idle_limit && !overdue;
+  if (idle < s->idle_limit || !overdue) { /* what has come while the loop was held up is looked at first */
+    uv_timer_start(timer, on_timer, s->overdue ? 1 : s->idle_limit - idle, 0);
     return;
   }
   uv_timer_start(timer, on_timer, s->idle_limit, 0);
@@ -139,7 +141,9 @@ static void on_timer(uv_timer_t *timer) {
 }
 
 void stream_set_timeout(struct stream *s, uint64_t ms) {
+  uv_update_time(s->shared->loop); /* which may have been held up, by a hook for example */
   s->idle_limit = ms;
+  s->overdue = false;
   s->active_at = uv_now(s->shared->loop);
   if (ms)
     uv_timer_start(&s->timer, on_timer, ms, 0);

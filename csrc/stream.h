@@ -59,6 +59,7 @@ struct stream {
   bool delivering;   /* its owner is being told of packets */
   bool finishing;    /* closes once the queue is empty */
   bool tell_drained; /* its owner waits for on_drain */
+  bool overdue;      /* it has been idle for too long, unless something has come meanwhile */
   bool closed;
 };
 

@@ -82,6 +82,7 @@ function M.begin(backend, seconds, log, done)
     return self:next()
   end))
   if not self.places and not self.over then
+    uv.update_time() -- a hook may have held it up
     self.timer = uv.new_timer()
     self.timer:start(math.ceil(seconds * 1000), 0, log:guard(function()
       return self:finish(nil, "the host name was not resolved in time")

@@ -314,6 +314,7 @@ function M.wait(start)
     call.timer:stop()
     go_on(call, ...)
   end)
+  uv.update_time() -- it may have computed for long, and a time is counted from here on
   call.cancel = start(resumed)
   if results then
     call.cancel = nil

@@ -71,6 +71,7 @@ describe("while a hook of a script runs", function()
     proxy = scripted.start({ options and options.read_only and "127.0.0.1:1" or address }, text, {
       "--proxy-read-only-backend-addresses=" .. (options and options.read_only and address or "127.0.0.1:1"),
       "--proxy-hook-timeout=" .. (options and options.timeout or 60), "--proxy-answer-limit=3000",
+      "--proxy-connect-timeout=" .. (options and options.connect_timeout or 2),
     })
   end
 
@@ -283,6 +284,34 @@ describe("while a hook of a script runs", function()
     assert.equal("LONG", proto.from_err_packet((client:packet())).errmsg)
     assert.truthy(proxy:log():find("(read_query) ", 1, true))
     assert.equal("AGAIN", proto.from_err_packet((client:query("AGAIN"))).errmsg)
+  end)
+
+  it("and holds up the loop for longer than a server may take, no server is marked down", function()
+    start([[
+      local now = require("luv").hrtime
+      local function compute()
+        local began = now()
+        repeat until now() - began > 1.2e9
+        return now()
+      end
+      function connect_server()
+        proxy.global.count = (proxy.global.count or 0) + 1
+        if proxy.global.count > 1 then compute() end
+      end
+      function read_query()
+        local began = compute()
+        proxy.async.sleep(200)
+        proxy.response = { type = proxy.MYSQLD_PACKET_OK, affected_rows = now() - began > 1.9e8 and 1 or 2 }
+        return proxy.PROXY_SEND_RESULT
+      end]], { connect_timeout = 1 })
+    local first, second = raw.connect(proxy.port), raw.connect(proxy.port)
+    for _, each in ipairs { first, second } do
+      client = each:login("nopass")
+      assert.is_nil(client.refused)
+    end
+    assert.is_nil(proxy:log():find("marking it as down", 1, true))
+    assert.equal(1, proto.from_ok_packet((client:query("SELECT 1"))).affected_rows)
+    first:close()
   end)
 
   it("read_handshake, a server that leaves is reported", function()
