@@ -240,10 +240,11 @@ function Session:pass_auth_result(verdict)
       errcode = 1105, sqlstate = "07000", errmsg = "(lua) read-auth-old-password failed as backend_ndx got reset.",
     })
   end
-  local sent = payload
+  local sent, next = payload, (sequence + 1) % 256
   if verdict == SEND_RESULT then
     local packets
-    packets, sent = self.proxy.scripting.response(self, sequence)
+    packets, sent, next = self.proxy.scripting.response(self, sequence)
+    self.sequence_shift = self.sequence_shift + next - sequence - 1 -- the server has sent one
     self.client:write(packets)
   else
     self.client:send(payload, sequence)
@@ -254,7 +255,7 @@ function Session:pass_auth_result(verdict)
     self:passes_error(sent)
     return self:close(kind == OK and "the script has refused the login" or "the server refused the login")
   end -- else a step of the authentication plugin's conversation
-  self:await_client((sequence + 1) % 256)
+  self:await_client(next)
   self.client:read_packets(self.proxy.login_packet_limit)
   if self.state == "read_auth_result" then
     self.server.stream:read_packets(self.proxy.login_packet_limit)

@@ -381,6 +381,7 @@ describe("the hooks of a script and a server's words:", function()
       { no, "{ type = proxy.MYSQLD_PACKET_OK, affected_rows = 3 }", mine, false },
       { no, "{ type = proxy.MYSQLD_PACKET_ERR, errmsg = 'mine' }", refusal, false },
       { switch, "{ type = proxy.MYSQLD_PACKET_RAW, packets = { '\\1mine' } }", "\1mine", true },
+      { switch, "{ type = proxy.MYSQLD_PACKET_RAW, packets = { '\\1mine', '\\1too' } }", "\1mine", true, "\1too" },
     } do
       received = {}
       series:run(("function read_auth_result() proxy.response = %s return proxy.PROXY_SEND_RESULT end"):format(case[2]))
@@ -393,8 +394,11 @@ describe("the hooks of a script and a server's words:", function()
       client:packet()
       client:send(login_packet {}, 1)
       assert.same({ case[3], 2 }, { client:packet() })
+      if case[5] then
+        assert.same({ case[5], 3 }, { client:packet() })
+      end
       if case[4] then
-        client:send("\14next", case[1] == switch and 3 or 0)
+        client:send("\14next", case[1] ~= switch and 0 or case[5] and 4 or 3)
         assert.truthy(process.wait_until(function() return #received == 2 end, 5))
         assert.equal(packet.frame("\14next", case[1] == switch and 3 or 0), received[2])
       else

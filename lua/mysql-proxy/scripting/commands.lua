@@ -43,8 +43,8 @@ local function critical(session, text, ...)
 end
 
 local function made_by_script(session)
-  return responses.packets(responses.of(session.view), 1, session.capabilities, session.proxy.log,
-    session.proxy.lua_script)
+  return (responses.packets(responses.of(session.view), 1, session.capabilities, session.proxy.log,
+    session.proxy.lua_script))
 end
 
 function M.begin_queries(session)

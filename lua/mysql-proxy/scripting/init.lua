@@ -108,12 +108,12 @@ function M.auth(session)
   return { username = login.username or "", password = login.response or "", default_db = login.database or "" }
 end
 
---- proxy.response as packets, and the first one's payload.
+--- proxy.response as packets, the first one's payload, and the number of what follows them.
 function M.response(session, sequence)
   local capabilities = session.greeted and session.login and stream.negotiated(session.greeted, session.login) or 0
-  local packets = responses.packets(responses.of(session.view), sequence, capabilities, session.proxy.log,
+  local packets, next = responses.packets(responses.of(session.view), sequence, capabilities, session.proxy.log,
     session.proxy.lua_script)
-  return packets, packets:sub(1 + HEADER_SIZE)
+  return packets, packets:sub(1 + HEADER_SIZE), next
 end
 
 --- The login that the script has queued instead of the client's; nil if there is none. Who logs in is the script's to

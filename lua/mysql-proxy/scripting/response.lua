@@ -38,11 +38,11 @@ end
 
 writers[OK] = function(response, sequence, capabilities, log)
   if type(response.resultset) == "table" then
-    local packets, _, warnings = resultset.to_packets(response.resultset, capabilities, sequence)
+    local packets, next, warnings = resultset.to_packets(response.resultset, capabilities, sequence)
     for _, warning in ipairs(warnings) do
       log:warning(warning)
     end
-    return packets
+    return packets, next
   end
   return resultset.frame({ proto.to_ok_packet {
     affected_rows = number(response.affected_rows, 0),
@@ -127,14 +127,15 @@ end
 ---@param log table
 ---@param script string its path, for the log
 ---@return string packets with their headers
+---@return integer next the number of what follows them
 function M.packets(response, sequence, capabilities, log, script)
   sequence = sequence % 256
-  local ok, packets = pcall(write, response, sequence, capabilities, log)
+  local ok, packets, next = pcall(write, response, sequence, capabilities, log)
   if ok then
-    return packets
+    return packets, next
   end
   log:message(("%s in %s"):format(tostring(packets), script))
-  return (resultset.frame({ proto.to_err_packet(FAILED) }, sequence))
+  return resultset.frame({ proto.to_err_packet(FAILED) }, sequence)
 end
 
 return M
