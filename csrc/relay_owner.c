@@ -31,7 +31,7 @@ bool relay_push_command(lua_State *L, const struct relay *r) {
   bool attributes = command[PACKET_HEADER_SIZE] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
   if (!attributes && r->command_length < PACKET_MAX_PAYLOAD) {
     cursor_bytes(&chain, PACKET_HEADER_SIZE);
-    lua_pushlstring(L, (const char *)chain.at, cursor_left(&chain));
+    recent_push(L, &r->shared->recent, (const char *)chain.at, cursor_left(&chain));
     return true;
   }
   luaL_Buffer b;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hash.h"
 #include "tokenizer.h"
 
 #define DECADE(n) 10 * (n), 15 * (n), 20 * (n), 30 * (n), 50 * (n), 70 * (n)
@@ -14,23 +15,7 @@ const uint32_t histogram_bounds[HISTOGRAM_BOUNDS] = {DECADE(1),     DECADE(10), 
 
 enum { FIRST_CAPACITY = 64 };
 
-/* --- hashing ------------------------------------------------------------------------------------------------- */
-
-static inline uint64_t mix(uint64_t h) {
-  h *= UINT64_C(0x9e3779b97f4a7c15);
-  return h ^ h >> 32;
-}
-
-static uint64_t hash_bytes(const char *bytes, size_t length) {
-  uint64_t h = length, word;
-  for (; length >= sizeof word; bytes += sizeof word, length -= sizeof word) {
-    memcpy(&word, bytes, sizeof word);
-    h = mix(h ^ word);
-  }
-  word = 0;
-  memcpy(&word, bytes, length);
-  return mix(mix(h ^ word));
-}
+/* --- accounts ------------------------------------------------------------------------------------------------ */
 
 struct account *account_new(const char *user, size_t user_length, const char *schema, size_t schema_length) {
   if (user_length > NAME_LIMIT) user_length = NAME_LIMIT;
@@ -167,7 +152,7 @@ uint64_t statistics_statement(struct statistics *s, const struct account *accoun
 }
 
 uint64_t statistics_digest(struct statistics *s, const struct account *account, const char *text, size_t length) {
-  uint64_t hash = hash_bytes(text, length), key = mix(hash ^ account->hash);
+  uint64_t hash = hash_bytes(text, length), key = hash_mix(hash ^ account->hash);
   if (key <= OTHER_STATEMENT) key += OTHER_STATEMENT + 1;
   if (*slot_of(s, key)) return key;
   if (!has_room(s)) return OTHER_STATEMENT;

@@ -11,6 +11,7 @@
 
 #include "owner.h"
 #include "packet.h"
+#include "recent.h"
 #include "round.h"
 
 struct relay;
@@ -23,6 +24,7 @@ struct stream_loop {
   uint64_t relayed; /* reads of clients and servers in the command phase */
   bool closing;     /* the Lua state is: no more calls to Lua */
   struct owner_calls calls;
+  struct recent recent;
 };
 
 /* Bytes that cannot be used up yet. */

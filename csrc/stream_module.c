@@ -529,6 +529,7 @@ static void open_shared(lua_State *L) {
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   owner_open(L, &shared->calls);
+  recent_open(L, &shared->recent);
   lua_pushlightuserdata(L, (void *)&shared_key);
   lua_insert(L, -2);
   lua_rawset(L, LUA_REGISTRYINDEX);
