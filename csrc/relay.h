@@ -45,47 +45,48 @@ struct pending {
   struct kept_text *text;
 };
 
+/* In the order of use: what each command needs lies together, in as few of the processor's lines as it can. */
 struct relay {
   struct stream *client, *server; /* NULL once closed */
   struct stream_loop *shared;
+  struct counting *counting; /* NULL: nothing is counted */
+  struct pending *pending;   /* a ring */
+  uint32_t pending_first, pending_count, pending_capacity;
   int reference; /* in the registry: keeps the userdata until both streams are closed */
   uint64_t capabilities;
-  struct framing request;  /* the client's packets */
-  struct response answer;  /* to the oldest pending command */
-  struct pending *pending; /* a ring */
-  uint32_t pending_first, pending_count, pending_capacity;
-  struct pending pending_inline[PENDING_INLINE];
+  bool watching;     /* any command */
+  bool begun;        /* the client's current packet has been looked at */
+  bool uploading;    /* LOCAL INFILE: the client sends a file */
+  bool discarding;   /* which it was the owner who asked for: nobody takes it */
+  bool waiting;      /* a command is at the front of `held` until the owner decides */
+  bool answered;     /* the client has got something of an answer to it */
+  bool logging_in;   /* the client takes part in the authentication that an injected COM_CHANGE_USER has led to */
+  bool blocked;      /* a watched command is at the front of `held` until the answers due have come */
+  bool barrier;      /* nothing may follow the command forwarded with notify */
+  bool second_error; /* behind an ERR in answer to COM_CHANGE_USER comes another, for nobody */
+  bool overflowed;   /* the answer for the owner was too long to be kept */
+  bool deaf;         /* the server does not take bytes any more, but may still say why */
+  bool client_done;  /* it sends no more, but may wait for answers */
+  bool server_told;  /* of that */
+  bool close_when_idle;
+  bool ended;
+  uint64_t commands, from_client, from_server;
+  uint64_t now;           /* ns: when the bytes came that are looked at, if they are timed */
+  uint64_t told_at;       /* ns: since then, if they are, the owner was last told of an answer */
+  size_t command_length;  /* of */
+  const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
+  uint8_t watched[32];    /* a bit per command byte */
+  struct input held;      /* what the client sent and nobody could take yet */
+  struct input collected; /* an answer for the owner */
   struct script script;
-  struct counting *counting; /* NULL: nothing is counted */
-  struct input held;         /* what the client sent and nobody could take yet */
-  struct input collected;    /* an answer for the owner */
-  const uint8_t *command;    /* the watched command that the owner is looking at, in its packets */
-  size_t command_length;
+  struct framing request; /* the client's packets */
+  struct response answer; /* to the oldest pending command */
+  struct pending pending_inline[PENDING_INLINE];
   struct numbering numbering;                /* of an injected command's answer on its way to the client */
-  uint64_t now;                              /* ns: when the bytes came that are looked at, if they are timed */
-  uint64_t told_at;                          /* ns: since then, if they are, the owner was last told of an answer */
   uint64_t sent_at, first_byte_at, ended_at; /* ns: an injected command and its answer */
   uint64_t read_limit, write_limit;          /* ms */
   size_t command_limit;                      /* bytes that a watched command may have */
   size_t answer_limit;                       /* bytes of an answer that are kept for the owner */
-  uint64_t commands, from_client, from_server;
-  uint8_t watched[32]; /* a bit per command byte */
-  bool watching;       /* any of them */
-  bool begun;          /* the client's current packet has been looked at */
-  bool uploading;      /* LOCAL INFILE: the client sends a file */
-  bool discarding;     /* which it was the owner who asked for: nobody takes it */
-  bool waiting;        /* a command is at the front of `held` until the owner decides */
-  bool answered;       /* the client has got something of an answer to it */
-  bool logging_in;     /* the client takes part in the authentication that an injected COM_CHANGE_USER has led to */
-  bool blocked;        /* a watched command is at the front of `held` until the answers due have come */
-  bool barrier;        /* nothing may follow the command forwarded with notify */
-  bool second_error;   /* behind an ERR in answer to COM_CHANGE_USER comes another, for nobody */
-  bool overflowed;     /* the answer for the owner was too long to be kept */
-  bool deaf;           /* the server does not take bytes any more, but may still say why */
-  bool client_done;    /* it sends no more, but may wait for answers */
-  bool server_told;    /* of that */
-  bool close_when_idle;
-  bool ended;
 };
 
 static inline struct pending *relay_pending_at(const struct relay *r, uint32_t index) {

@@ -44,17 +44,13 @@ struct stream {
     uv_stream_t stream;
     uv_tcp_t tcp;
     uv_pipe_t pipe;
-  } uv; /* first, so that a handle is its stream; luv looks at handle->data, which stays NULL */
-  uv_timer_t timer;
-  struct stream_loop *shared;
-  int reference;       /* in the registry: keeps its userdata until its handles are closed */
-  struct relay *relay; /* takes the bytes, instead of the owner */
-  struct input input;  /* packet mode: the beginning of a packet */
-  uint64_t active_at;  /* loop time in ms of the last byte (packet mode: the last packet) read, or byte written */
-  uint64_t idle_limit; /* ms, 0 = none */
-  size_t queued;       /* bytes that the kernel has not taken yet */
-  size_t packet_limit; /* packet mode: the longest payload allowed */
-  uint32_t kept_write; /* the place, from 1, of what waits for the end of the round, 0: nothing */
+  } uv;                       /* first, so that a handle is its stream; luv looks at handle->data, which stays NULL */
+  struct stream_loop *shared; /* from here to `closed`: what each read and write needs */
+  struct relay *relay;        /* takes the bytes, instead of the owner */
+  uint64_t active_at;    /* loop time in ms of the last byte (packet mode: the last packet) read, or byte written */
+  size_t queued;         /* bytes that the kernel has not taken yet */
+  uv_os_fd_t descriptor; /* once it is connected; -1 before */
+  uint32_t kept_write;   /* the place, from 1, of what waits for the end of the round, 0: nothing */
   uint8_t open_handles;
   bool reading;
   bool packets;      /* packet mode */
@@ -63,6 +59,11 @@ struct stream {
   bool tell_drained; /* its owner waits for on_drain */
   bool overdue;      /* it has been idle for too long, unless something has come meanwhile */
   bool closed;
+  uv_timer_t timer;
+  int reference;       /* in the registry: keeps its userdata until its handles are closed */
+  struct input input;  /* packet mode: the beginning of a packet */
+  uint64_t idle_limit; /* ms, 0 = none */
+  size_t packet_limit; /* packet mode: the longest payload allowed */
 };
 
 /* Writes bytes, or queues what the kernel does not take. False if the stream is closed or broken. */

@@ -53,6 +53,7 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
   struct stream *s = lua_newuserdata(L, sizeof *s);
   memset(s, 0, sizeof *s);
   s->shared = shared;
+  s->descriptor = -1;
   s->closed = true; /* until its handles exist */
   luaL_getmetatable(L, STREAM_TYPE);
   lua_setmetatable(L, -2);
@@ -76,15 +77,14 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
   return s;
 }
 
-static void tune(struct stream *s) {
+static void connected(struct stream *s) {
+  uv_fileno(&s->uv.handle, &s->descriptor); /* cannot fail any more */
   if (s->uv.handle.type != UV_TCP) return;
   uv_tcp_nodelay(&s->uv.tcp, 1);
   uv_tcp_keepalive(&s->uv.tcp, 1, KEEPALIVE_IDLE);
-  uv_os_fd_t fd;
-  if (uv_fileno(&s->uv.handle, &fd) != 0) return;
   int interval = KEEPALIVE_INTERVAL, probes = KEEPALIVE_PROBES;
-  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+  setsockopt(s->descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt(s->descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 /* Descriptors are given out lowest first. With none left libuv closes new connections without a word. */
@@ -107,7 +107,7 @@ static int push_client(lua_State *L, struct owner_event *event) {
   ((struct connection_event *)event)->client = s;
   int status = uv_accept(&listener->uv.stream, &s->uv.stream);
   if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
-  tune(s);
+  connected(s);
   lua_pushboolean(L, is_one_of_the_last(s));
   return 3;
 }
@@ -122,7 +122,7 @@ static void on_connected(uv_connect_t *request, int status) {
   struct stream *s = (struct stream *)request->handle;
   free(request);
   if (s->closed) return;
-  if (status == 0) tune(s);
+  if (status == 0) connected(s);
   stream_tell_owner(s, ON_CONNECT, status);
   if (status != 0) stream_close(s);
 }
@@ -263,6 +263,7 @@ static int open_descriptor(lua_State *L) {
   if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) return stream_push_failure(L, -errno);
   struct stream *s = new_stream(L, 1, address.ss_family == AF_UNIX);
   int status = open_socket(s, fd);
+  if (status == 0) uv_fileno(&s->uv.handle, &s->descriptor);
   if (status == 0) return 1;
   stream_close(s);
   return stream_push_failure(L, status);
