@@ -18,16 +18,6 @@ bool hook_runs(const struct hooks *h, lua_Number number) {
   return false;
 }
 
-/* Keeps the first of what is on the thread's stack. */
-static void take_first(lua_State *L, lua_State *thread) {
-  if (lua_gettop(thread) == 0) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_settop(thread, 1);
-  lua_xmove(thread, L, 1);
-}
-
 /* Moves `count` values from the top of L to a thread, and runs it. Pushes one value onto L. */
 static enum hook_status run(lua_State *L, struct hooks *h, lua_Number number, lua_State *thread, int count) {
   struct running running = {number, thread, h->running};
@@ -39,7 +29,8 @@ static enum hook_status run(lua_State *L, struct hooks *h, lua_Number number, lu
     lua_xmove(thread, L, 1);
     return HOOK_FAILED;
   }
-  take_first(L, thread);
+  lua_settop(thread, 1); /* the first of what it has returned or yielded, or nil */
+  lua_xmove(thread, L, 1);
   return status == LUA_YIELD ? HOOK_WAITS : HOOK_DONE;
 }
 

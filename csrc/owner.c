@@ -16,7 +16,8 @@ static const char *const names[OWNER_METHODS] = {
 };
 
 /* A method that has held up the loop is reported. The loop's own clock stands since it began its round of events. */
-static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner_event *event) {
+static void look_at_clock(lua_State *L, struct owner_event *event) {
+  struct stream_loop *shared = event->stream->shared;
   if (!event->ended) event->ended = uv_hrtime();
   if (shared->calls.timed) {
     shared->calls.taken[event->method].calls++;
@@ -27,34 +28,36 @@ static void look_at_clock(lua_State *L, struct stream_loop *shared, struct owner
   uv_update_time(shared->loop);
   push_reference(L, shared->calls.on_slow);
   if (!lua_isfunction(L, -1)) return;
-  lua_pushvalue(L, OWNER_INDEX);
+  lua_getfenv(L, OWNER_STREAM);
   lua_pushnumber(L, (lua_Number)(ended - woke) / 1000);
   lua_pushstring(L, names[event->method]);
   lua_call(L, 3, 0);
   event->ended = uv_hrtime();
 }
 
-/* Calls the owner's method with what has been pushed behind the owner. */
-static void call_method(lua_State *L, const struct stream_loop *shared, struct owner_event *event, int arguments) {
-  push_reference(L, shared->calls.methods[event->method]);
-  lua_gettable(L, OWNER_INDEX);
+/* Calls the owner's method with the arguments on top of the stack. */
+static void call_method(lua_State *L, struct owner_event *event, int arguments) {
+  int first = lua_gettop(L) + 1 - arguments;
+  lua_getfenv(L, OWNER_STREAM);
+  push_reference(L, event->stream->shared->calls.methods[event->method]);
+  lua_gettable(L, -2);
   event->has_no_method = !lua_isfunction(L, -1);
   if (event->has_no_method) return;
-  lua_insert(L, OWNER_INDEX + 1);
-  lua_pushvalue(L, OWNER_INDEX);
-  lua_insert(L, OWNER_INDEX + 2);
+  lua_insert(L, first);
+  lua_insert(L, first + 1);
   lua_call(L, 1 + arguments, 0);
 }
 
-/* In protected mode; the event is at index 1. */
+void owner_call(lua_State *L, struct owner_event *event) {
+  int arguments = event->push(L, event);
+  if (arguments >= 0) call_method(L, event, arguments);
+  look_at_clock(L, event);
+}
+
 static int call(lua_State *L) {
   struct owner_event *event = lua_touserdata(L, 1);
-  struct stream_loop *shared = event->stream->shared;
   push_reference(L, event->stream->reference);
-  lua_getfenv(L, 2);
-  int arguments = event->push(L, event);
-  if (arguments >= 0) call_method(L, shared, event, arguments);
-  look_at_clock(L, shared, event);
+  owner_call(L, event);
   return 0;
 }
 
@@ -66,14 +69,16 @@ enum owner_told owner_tell(struct stream *s, struct owner_event *event) {
   event->has_no_method = false;
   if (!event->began && calls->timed) event->began = round_clock(round);
   round->calls++;
-  int top = lua_gettop(L);
   push_reference(L, event->keeps);
   push_reference(L, calls->traceback);
-  push_reference(L, calls->call);
+  if (event->has_caller)
+    lua_pushvalue(L, -2);
+  else
+    push_reference(L, calls->call);
   lua_pushlightuserdata(L, event);
-  bool failed = lua_pcall(L, 1, 0, top + 2) != 0;
+  bool failed = lua_pcall(L, 1, 0, -3) != 0;
   if (failed) owner_report_error(L, calls);
-  lua_settop(L, top);
+  lua_pop(L, 2);
   round->calls--;
   round->clock = failed ? 0 : event->ended;
   return failed ? OWNER_FAILED : event->has_no_method ? OWNER_HAS_NO_METHOD : OWNER_TOLD;

@@ -36,21 +36,24 @@ struct owner_calls {
 
 enum owner_told { OWNER_TOLD, OWNER_FAILED /* its method has, which has been reported */, OWNER_HAS_NO_METHOD };
 
-/* Something to tell. `push` pushes the method's arguments behind the owner, which is at stack index OWNER_INDEX then,
- * and returns how many they are, or -1 if there is nothing to tell (any more). Whoever needs more for that puts the
- * event at the beginning of a struct of its own. */
+/* Something to tell. `push` pushes the method's arguments, the stream being at stack index OWNER_STREAM then, and
+ * returns how many they are, or -1 if there is nothing to tell (any more). Whoever needs more for that puts the event
+ * at the beginning of a struct of its own. */
 struct owner_event {
   enum owner_method method;
   int (*push)(lua_State *L, struct owner_event *event);
   int keeps;             /* reference to what has to live until this is told, whatever the owner does */
+  bool has_caller;       /* that is a C function, which is called with the event and has to call owner_call() */
   uint64_t began, ended; /* uv_hrtime(), 0: not known; each look at the clock takes its time */
   struct stream *stream; /* set by owner_tell */
   bool has_no_method;
 };
 
-enum { OWNER_INDEX = 3 };
+enum { OWNER_STREAM = 2 };
 
 enum owner_told owner_tell(struct stream *s, struct owner_event *event);
+/* In protected mode: the event is at index 1, its stream at OWNER_STREAM. */
+void owner_call(lua_State *L, struct owner_event *event);
 
 /* Pops an error, a traceback, and gives it to on_error's handler. */
 void owner_report_error(lua_State *L, const struct owner_calls *calls);

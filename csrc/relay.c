@@ -84,7 +84,7 @@ void relay_forget(struct relay *r, struct stream *s) {
   relay_pending_drop(r);
   counting_free(r->counting);
   r->counting = NULL;
-  if (r->script.table) luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->script.table);
+  if (r->script.caller) luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->script.caller);
   memset(&r->script, 0, sizeof r->script);
   luaL_unref(r->shared->L, LUA_REGISTRYINDEX, r->reference);
 }

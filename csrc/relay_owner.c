@@ -3,7 +3,12 @@
 #include "relay.h"
 #include "resultset.h"
 
-static void push_relay(lua_State *L, struct relay *r) { push_reference(L, r->reference); }
+static void push_relay(lua_State *L, const struct relay *r, const struct owner_event *event) {
+  if (event->has_caller)
+    script_push_relay(L);
+  else
+    push_reference(L, r->reference);
+}
 
 struct end_event {
   struct owner_event event;
@@ -13,7 +18,7 @@ struct end_event {
 
 static int push_end(lua_State *L, struct owner_event *event) {
   const struct end_event *e = (struct end_event *)event;
-  push_relay(L, e->relay);
+  push_relay(L, e->relay, event);
   lua_pushstring(L, e->side);
   lua_pushstring(L, e->message);
   lua_pushstring(L, e->code);
@@ -63,12 +68,12 @@ struct command_event {
 static int push_command(lua_State *L, struct owner_event *event) {
   struct command_event *e = (struct command_event *)event;
   struct relay *r = e->relay;
-  push_relay(L, r);
+  push_relay(L, r, event);
   e->malformed = !relay_push_command(L, r);
   if (e->malformed) return -1;
   r->waiting = true;
   r->answered = false;
-  if (!r->script.table) {
+  if (!r->script.caller) {
     lua_pushinteger(L, (uint8_t)lua_tostring(L, -1)[0]);
     return 3;
   }
@@ -80,6 +85,7 @@ static int push_command(lua_State *L, struct owner_event *event) {
 
 enum owner_told relay_tell_command(struct relay *r, const uint8_t *data, size_t length, bool *malformed) {
   struct command_event e = {{.method = ON_COMMAND, .push = push_command, .keeps = r->reference}, r, false};
+  if (r->script.caller) script_calls(r, &e.event);
   size_t last = length - (length - PACKET_HEADER_SIZE) % (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD);
   r->request.sequence = data[last - 1]; /* of the chain's last packet: the answer counts on from there */
   r->command = data;
@@ -113,7 +119,7 @@ static int push_answer(lua_State *L, struct owner_event *event) {
   struct relay *r = e->relay;
   bool whole = !r->collected.length && round_keeps(&r->shared->round, e->data, e->length);
   bool lend = r->script.asked && whole && !r->overflowed;
-  push_relay(L, r);
+  push_relay(L, r, event);
   lua_pushinteger(L, e->outcome->error);
   if (e->destination != TO_OWNER)
     lua_pushnil(L);
@@ -137,6 +143,7 @@ enum owner_told relay_tell_answer(struct relay *r, enum destination destination,
                            destination,
                            data,
                            length};
+  if (r->script.asked) script_calls(r, &e.event);
   enum owner_told told = owner_tell(r->client, &e.event);
   if (r->told_at) r->told_at = e.event.ended;
   return told;
@@ -144,7 +151,7 @@ enum owner_told relay_tell_answer(struct relay *r, enum destination destination,
 
 static int push_local_infile(lua_State *L, struct owner_event *event) {
   const struct answer_event *e = (struct answer_event *)event;
-  push_relay(L, e->relay);
+  push_relay(L, e->relay, event);
   push_kept(L, e);
   return 2 + (e->relay->script.asked ? script_hand_over(L, e->relay) : 0);
 }

@@ -6,83 +6,118 @@
 #include "relay.h"
 #include "resultset.h"
 
-/* Places in the table. The first five are the arguments of relay:script, in their order. */
-enum { ENVIRONMENT = 1, VIEW, QUEUE, INJECTION, HOOKS, CALL, LOOK_UP, NAMES };
-enum name { READ_QUERY, READ_QUERY_RESULT, RESPONSE, ID, QUERY, RESULTSET, LAST_NAME };
+/* Upvalues of a caller: what an event needs lies together, and takes one look into the registry. Those from ENVIRONMENT
+ * to HOOKS are the arguments of relay:script, in their order. */
+enum {
+  STREAM = 1,
+  RELAY,
+  CALL,
+  READ_QUERY,
+  ENVIRONMENT,
+  VIEW,
+  QUEUE,
+  INJECTION,
+  HOOKS,
+  READ_QUERY_RESULT,
+  RESPONSE,
+  ID,
+  QUERY,
+  RESULTSET,
+  UPVALUES = RESULTSET
+};
 enum { RESPONSE_IS_THERE = 1 };
 enum { PROXY_SEND_QUERY = 1 };
+
+static void push(lua_State *L, int upvalue) { lua_pushvalue(L, lua_upvalueindex(upvalue)); }
+
+void script_push_relay(lua_State *L) { push(L, RELAY); }
+
+static int caller(lua_State *L) {
+  push(L, STREAM);
+  owner_call(L, lua_touserdata(L, 1));
+  return 0;
+}
+
+void script_calls(const struct relay *r, struct owner_event *event) {
+  event->keeps = r->script.caller;
+  event->has_caller = true;
+}
+
+void script_attach(lua_State *L, struct relay *r) {
+  static const char *const names[UPVALUES + 1] = {
+      [READ_QUERY] = "read_query", [READ_QUERY_RESULT] = "read_query_result",
+      [RESPONSE] = "response",     [ID] = "id",
+      [QUERY] = "query",           [RESULTSET] = "resultset"};
+  enum { FIRST_ARGUMENT = 2 };
+  for (int i = ENVIRONMENT; i < HOOKS; i++)
+    if (i != QUEUE) luaL_checktype(L, i - ENVIRONMENT + FIRST_ARGUMENT, LUA_TTABLE);
+  struct queue *queue = luaL_checkudata(L, QUEUE - ENVIRONMENT + FIRST_ARGUMENT, QUEUE_TYPE);
+  struct hooks *hooks = luaL_checkudata(L, HOOKS - ENVIRONMENT + FIRST_ARGUMENT, HOOKS_TYPE);
+  luaL_argcheck(L, !r->script.caller, 1, "a relay without a script expected");
+  for (int i = 1; i <= UPVALUES; i++) {
+    if (names[i])
+      lua_pushstring(L, names[i]);
+    else if (i == STREAM)
+      stream_push(L, r->client);
+    else if (i == RELAY)
+      lua_pushvalue(L, 1);
+    else if (i == CALL)
+      lua_pushnil(L);
+    else
+      lua_pushvalue(L, i - ENVIRONMENT + FIRST_ARGUMENT);
+  }
+  lua_pushcclosure(L, caller, UPVALUES);
+  r->script.queue = queue;
+  r->script.hooks = hooks;
+  r->script.caller = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void script_serve(lua_State *L, struct relay *r) {
+  if (!r->script.caller) return;
+  lua_settop(L, 3);
+  r->script.number = lua_isnil(L, 2) ? 0 : luaL_checknumber(L, 3);
+  push_reference(L, r->script.caller);
+  lua_pushvalue(L, 2);
+  lua_setupvalue(L, -2, CALL);
+}
+
+/* proxy.response is made anew for each command in which the script looks at it: the view's first place says that it is
+ * there (lua/mysql-proxy/scripting/response.lua). */
+static void forget_response(lua_State *L) {
+  push(L, VIEW);
+  lua_rawgeti(L, -1, RESPONSE_IS_THERE);
+  if (lua_toboolean(L, -1)) {
+    lua_pushboolean(L, false);
+    lua_rawseti(L, -3, RESPONSE_IS_THERE);
+    push(L, RESPONSE);
+    lua_pushnil(L);
+    lua_rawset(L, -4);
+  }
+  lua_pop(L, 2);
+}
 
 static int look_up(lua_State *L) {
   lua_gettable(L, 1);
   return 1;
 }
 
-void script_attach(lua_State *L, struct relay *r) {
-  static const char *const names[] = {"read_query", "read_query_result", "response", "id", "query", "resultset"};
-  for (int place = ENVIRONMENT; place < HOOKS; place++)
-    if (place != QUEUE) luaL_checktype(L, 1 + place, LUA_TTABLE);
-  struct hooks *hooks = luaL_checkudata(L, 1 + HOOKS, HOOKS_TYPE);
-  struct queue *queue = luaL_checkudata(L, 1 + QUEUE, QUEUE_TYPE);
-  luaL_argcheck(L, !r->script.table, 1, "a relay without a script expected");
-  lua_createtable(L, NAMES + LAST_NAME, 0);
-  for (int place = ENVIRONMENT; place <= HOOKS; place++) {
-    lua_pushvalue(L, 1 + place);
-    lua_rawseti(L, -2, place);
-  }
-  lua_pushcfunction(L, look_up);
-  lua_rawseti(L, -2, LOOK_UP);
-  for (int i = 0; i < LAST_NAME; i++) {
-    lua_pushstring(L, names[i]);
-    lua_rawseti(L, -2, NAMES + i);
-  }
-  r->script.queue = queue;
-  r->script.hooks = hooks;
-  r->script.table = luaL_ref(L, LUA_REGISTRYINDEX);
-}
-
-void script_serve(lua_State *L, struct relay *r) {
-  if (!r->script.table) return;
-  lua_settop(L, 3);
-  r->script.number = lua_isnil(L, 2) ? 0 : luaL_checknumber(L, 3);
-  push_reference(L, r->script.table);
-  lua_pushvalue(L, 2);
-  lua_rawseti(L, -2, CALL);
-}
-
-static void push_name(lua_State *L, int table, enum name name) { lua_rawgeti(L, table, NAMES + (int)name); }
-
-/* proxy.response is made anew for each command in which the script looks at it: the view's first place says that it is
- * there (lua/mysql-proxy/scripting/response.lua). */
-static void forget_response(lua_State *L, int table) {
-  int view = table + 1;
-  lua_rawgeti(L, table, VIEW);
-  lua_rawgeti(L, view, RESPONSE_IS_THERE);
-  if (lua_toboolean(L, -1)) {
-    lua_pushboolean(L, false);
-    lua_rawseti(L, view, RESPONSE_IS_THERE);
-    push_name(L, table, RESPONSE);
-    lua_pushnil(L);
-    lua_rawset(L, view);
-  }
-  lua_settop(L, table);
-}
-
 /* Pushes the script's globals and a hook. False if it cannot be called here: it is no function, or the session's call
  * is used. To find what the script has not defined itself may take a metamethod of its: that may fail, or have used it.
  */
-static bool push_hook(lua_State *L, const struct relay *r, int table, enum name name, lua_Number number) {
-  int environment = lua_gettop(L) + 1, hook = environment + 1;
-  lua_rawgeti(L, table, ENVIRONMENT);
-  push_name(L, table, name);
-  lua_rawget(L, environment);
-  if (lua_isnil(L, hook)) {
-    lua_settop(L, environment);
-    lua_rawgeti(L, table, LOOK_UP);
-    lua_pushvalue(L, environment);
-    push_name(L, table, name);
+static bool push_hook(lua_State *L, const struct relay *r, int name, lua_Number number) {
+  push(L, ENVIRONMENT);
+  push(L, name);
+  lua_rawget(L, -2);
+  int type = lua_type(L, -1);
+  if (type == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_pushcfunction(L, look_up);
+    lua_pushvalue(L, -2);
+    push(L, name);
     if (lua_pcall(L, 2, 1, 0) != 0) return false;
+    type = lua_type(L, -1);
   }
-  bool callable = lua_isnil(L, hook) || lua_isfunction(L, hook);
+  bool callable = type == LUA_TFUNCTION || type == LUA_TNIL;
   return callable && r->script.number == number && !hook_runs(r->script.hooks, number);
 }
 
@@ -108,26 +143,26 @@ static bool is_plain(const char *packet, size_t length) {
   }
 }
 
-static void set(lua_State *L, int table, int object, enum name name, int value) {
-  push_name(L, table, name);
+static void set(lua_State *L, int object, int name, int value) {
+  push(L, name);
   lua_pushvalue(L, value);
   lua_rawset(L, object);
 }
 
 /* Sends the first command of the queue, unless it is no text, or its answer is not needed: then it is still there. */
-static bool send_first(lua_State *L, struct relay *r, int table, int payload) {
+static bool send_first(lua_State *L, struct relay *r, int payload) {
   size_t length;
   int packets = lua_gettop(L) + 2, packet = packets + 1, injection = packets + 2, id = packets + 3;
-  lua_rawgeti(L, table, QUEUE);
+  push(L, QUEUE);
   lua_getfenv(L, -1);
   const struct queued *first = queue_push_first(L, packets, r->script.queue);
   const char *bytes = lua_tolstring(L, packet, &length);
   bool own = lua_rawequal(L, packet, payload);
   if (first->streamed || bytes[0] != COM_QUERY || (!own && !is_plain_query(bytes, length))) return false;
-  lua_rawgeti(L, table, INJECTION);
+  push(L, INJECTION);
   lua_pushnumber(L, first->id);
-  set(L, table, injection, ID, id);
-  set(L, table, injection, QUERY, packet);
+  set(L, injection, ID, id);
+  set(L, injection, QUERY, packet);
   queue_drop_first(L, packets, r->script.queue);
   r->script.asked = true;
   if (!relay_inject(r, own ? NULL : (const uint8_t *)bytes, length, TO_OWNER)) luaL_error(L, "not enough memory");
@@ -135,10 +170,10 @@ static bool send_first(lua_State *L, struct relay *r, int table, int payload) {
 }
 
 /* What the hook has decided about the client's command, with its result on top of the stack. False: it is for Lua. */
-static bool decide(lua_State *L, struct relay *r, int table, int payload, char command) {
+static bool decide(lua_State *L, struct relay *r, int payload, char command) {
   if (r->ended || !r->server || !r->waiting) return false;
   if (r->script.queue->count)
-    return lua_tonumber(L, -1) == PROXY_SEND_QUERY && command == COM_QUERY && send_first(L, r, table, payload);
+    return lua_tonumber(L, -1) == PROXY_SEND_QUERY && command == COM_QUERY && send_first(L, r, payload);
   if (!lua_isnil(L, -1)) return false;
   if (!relay_forward(r, false)) luaL_error(L, "not enough memory");
   return true;
@@ -147,33 +182,31 @@ static bool decide(lua_State *L, struct relay *r, int table, int payload, char c
 /* Both are called with few values on the stack of a C function of their own: there is room for what they push. What
  * they leave for Lua is put in its order only then, in the places of what they do not need any more. */
 
-/* On the stack: relay, payload; table, call, globals, result, coroutine.
+/* On the stack: relay, payload; byte, call, globals, result, coroutine.
  * To Lua:       relay, payload; byte, call, status, result, coroutine. */
 int script_command(lua_State *L, struct relay *r) {
-  int payload = lua_gettop(L), table = payload + 1, result = payload + 4;
+  enum { payload = OWNER_STREAM + 2, byte, call, globals, result };
   lua_Number number = r->script.number;
   size_t length;
   const char *packet = lua_tolstring(L, payload, &length);
   uint8_t command = (uint8_t)packet[0];
   bool called = false;
+  lua_pushinteger(L, command);
   if (number && !r->script.queue->count && is_plain(packet, length)) {
-    push_reference(L, r->script.table);
-    forget_response(L, table);
-    lua_rawgeti(L, table, CALL);
-    called = push_hook(L, r, table, READ_QUERY, number);
+    forget_response(L);
+    push(L, CALL);
+    called = push_hook(L, r, READ_QUERY, number);
   }
   if (called) {
     enum hook_status status = call_hook(L, r, payload, number);
-    if (status == HOOK_DONE && r->script.number == number && decide(L, r, table, payload, (char)command)) return -1;
+    if (status == HOOK_DONE && r->script.number == number && decide(L, r, payload, (char)command)) return -1;
     lua_settop(L, result + 1);
     hook_push_status(L, status);
-    lua_replace(L, result - 1);
+    lua_replace(L, globals);
   } else {
-    lua_settop(L, table);
+    lua_settop(L, byte);
   }
-  lua_pushinteger(L, command);
-  lua_replace(L, table);
-  return lua_gettop(L) - payload + 2;
+  return lua_gettop(L) - OWNER_STREAM;
 }
 
 int script_hand_over(lua_State *L, struct relay *r) {
@@ -183,22 +216,21 @@ int script_hand_over(lua_State *L, struct relay *r) {
   return 1;
 }
 
-/* On the stack: relay, error, kept; table, call, globals, result, coroutine, with the injection behind the table.
+/* On the stack: relay, error, kept; injection, call, globals, result, coroutine.
  * To Lua:       relay, error, kept; command, call, status, result, coroutine. */
 int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
-  int kept = lua_gettop(L), table = kept + 1, injection = kept + 2, result = kept + 5;
+  enum { kept = OWNER_STREAM + 3, injection, call, globals, result };
   lua_Number number = r->script.number;
   struct resultset *answer = lua_touserdata(L, kept);
   bool called = false;
   r->script.asked = false;
+  push(L, INJECTION);
   if (number && answer) {
-    push_reference(L, r->script.table);
-    lua_rawgeti(L, table, INJECTION);
-    lua_rawgeti(L, table, CALL);
-    called = push_hook(L, r, table, READ_QUERY_RESULT, number);
+    push(L, CALL);
+    called = push_hook(L, r, READ_QUERY_RESULT, number);
   }
   if (called) {
-    set(L, table, injection, RESULTSET, kept);
+    set(L, injection, RESULTSET, kept);
     if (lent) resultset_lend(answer, lent->outcome, lent->bytes, lent->length);
     enum hook_status status = call_hook(L, r, injection, number);
     const uint8_t *bytes = answer->bytes;
@@ -207,19 +239,18 @@ int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
                r->waiting && !r->ended;
     if (all || lent) resultset_take_back(answer);
     if (all) {
-      set(L, table, injection, RESULTSET, result);
+      set(L, injection, RESULTSET, result);
       relay_reply(r, bytes, length);
       return -1;
     }
     lua_settop(L, result + 1);
     hook_push_status(L, status);
-    lua_replace(L, result - 1);
-    lua_remove(L, injection);
+    lua_replace(L, globals);
   } else {
-    lua_settop(L, table);
+    lua_settop(L, injection);
   }
   if (lent) resultset_own(L, kept, lent->outcome, lent->bytes, lent->length);
   script_hand_over(L, r);
-  lua_replace(L, table);
-  return lua_gettop(L) - kept + 3;
+  lua_replace(L, injection);
+  return lua_gettop(L) - OWNER_STREAM;
 }

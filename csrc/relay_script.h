@@ -9,12 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct owner_event;
 struct relay;
 struct response;
 
-/* A relay's. What is pointed to is kept by the table. */
+/* A relay's. What is pointed to is kept by the caller. */
 struct script {
-  int table;           /* in the registry; 0: there is no script */
+  int caller;          /* reference to what calls hooks; 0: there is no script */
   struct queue *queue; /* its proxy.queries */
   struct hooks *hooks;
   lua_Number number; /* by which its calls are known; 0: all is for the owner */
@@ -24,6 +25,10 @@ struct script {
 /* With the arguments of relay:script, relay:serve on the stack. */
 void script_attach(lua_State *L, struct relay *r);
 void script_serve(lua_State *L, struct relay *r);
+
+/* An event that is told with a script: by its caller, which has the relay, among others, as an upvalue. */
+void script_calls(const struct relay *r, struct owner_event *event);
+void script_push_relay(lua_State *L);
 
 /* A short answer, where it lies until the end of the round. */
 struct lent {

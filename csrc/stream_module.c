@@ -103,11 +103,13 @@ struct connection_event {
 static int push_client(lua_State *L, struct owner_event *event) {
   struct stream *listener = event->stream;
   stream_push(L, listener);
-  struct stream *s = new_stream(L, OWNER_INDEX, listener->uv.handle.type == UV_NAMED_PIPE);
+  lua_getfenv(L, OWNER_STREAM);
+  struct stream *s = new_stream(L, lua_gettop(L), listener->uv.handle.type == UV_NAMED_PIPE);
   ((struct connection_event *)event)->client = s;
   int status = uv_accept(&listener->uv.stream, &s->uv.stream);
   if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
   connected(s);
+  lua_remove(L, -2);
   lua_pushboolean(L, is_one_of_the_last(s));
   return 3;
 }
