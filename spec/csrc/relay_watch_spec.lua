@@ -54,6 +54,48 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("shows each as it came, of many that come again or look alike", function()
+      watch(forward)
+      local sent = {}
+      local function say(text)
+        c:command(text)
+        c:answer(1, OK)
+        sent[#sent + 1] = text
+      end
+      local function query(id)
+        return ("\3SELECT name FROM people WHERE id=%06d"):format(id)
+      end
+      for _ = 1, 2 do
+        for id = 1, 600 do -- more than are remembered
+          say(query(id))
+        end
+        for _, id in ipairs { 193170, 226536, 193170 } do -- two with the same hash
+          say(query(id))
+        end
+        for length = 254, 258 do -- some are too long for that
+          say("\3" .. ("x"):rep(length - 1))
+        end
+      end
+      assert.same(sent, c.seen)
+      c:is_idle()
+    end)
+
+    it("shows many without keeping them", function()
+      watch(forward)
+      local function say_many(from)
+        for id = from, from + 1500 do
+          c:command("\3SELECT " .. id .. (" "):rep(200))
+          c:answer(1, OK)
+        end
+        c.seen = {}
+        collectgarbage()
+        collectgarbage()
+        return collectgarbage("count")
+      end
+      local before = say_many(1000000)
+      assert.is_true(say_many(2000000) - before < 100) -- kB; it was three times as much
+    end)
+
     it("shows a command once it is whole, however it comes", function()
       watch(forward)
       local bytes = packets(0, "\3SELECT 1")
