@@ -10,7 +10,7 @@
 /* How long a peer may read nothing of what was written for it before the end, and then, when the kernel has it all, how
  * long it may take to close. */
 enum { LAST_WORDS_TIMEOUT_MS = 10000, FINISH_TIMEOUT_MS = 2000 };
-enum { INPUT_MINIMUM = 512 };
+enum { INPUT_MINIMUM = 512, MOST_READS = 32 };
 
 /* --- bytes that wait --------------------------------------------------------------------------------------- */
 
@@ -187,11 +187,6 @@ void stream_finish(struct stream *s) {
 
 /* --- reading ----------------------------------------------------------------------------------------------- */
 
-static void give_read_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
-  (void)suggested;
-  *buffer = round_read_buffer(&((struct stream *)handle)->shared->round);
-}
-
 enum chain { CHAIN_INCOMPLETE, CHAIN_COMPLETE, CHAIN_TOO_LONG };
 
 /* The chain of packets at the beginning of the input: its bytes on the wire and its payload length. */
@@ -289,12 +284,11 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length) {
   }
 }
 
-static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) {
-  struct stream *s = (struct stream *)handle;
+/* count: of bytes, a negative error, or UV_EOF. */
+static void take_read(struct stream *s, char *data, ssize_t count) {
   struct round *round = &s->shared->round;
-  if (count < 0) s->reading = false; /* libuv has stopped by itself */
+  if (count < 0) stream_pause(s);
   if (count > 0 && s->relay && round_keep_read(round, s, (size_t)count)) return;
-  char *data = buffer->base;
   size_t held = round_hold(round, data, count > 0 ? (size_t)count : 0);
   if (count != 0) round_end(round);
   if (count > 0)
@@ -302,6 +296,33 @@ static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buffer) 
   else if (count < 0 && !s->closed)
     stream_ended(s, count == UV_EOF ? 0 : (int)count);
   round_let_go(round, data, held);
+}
+
+/* Errors of a socket that libuv says more about when it is ready. */
+static bool comes_back(int error) { return error == EAGAIN || error == EINTR || error == ENOBUFS; }
+
+/* libuv is given no buffer, so that it says only that there is something to read: recv() is a shorter way into the
+ * kernel than its read(). Like libuv, it reads on while a buffer is filled, but not for ever. */
+static void give_no_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+  (void)handle;
+  (void)suggested;
+  *buffer = uv_buf_init(NULL, 0);
+}
+
+static void on_readable(uv_stream_t *handle, ssize_t no_buffer, const uv_buf_t *none) {
+  struct stream *s = (struct stream *)handle;
+  (void)no_buffer;
+  (void)none;
+  for (int left = MOST_READS; left && s->reading && !s->closed; left--) {
+    uv_buf_t buffer = round_read_buffer(&s->shared->round);
+    ssize_t count = recv(s->descriptor, buffer.base, buffer.len, 0);
+    if (count < 0)
+      count = comes_back(errno) ? 0 : -errno;
+    else if (count == 0)
+      count = buffer.base ? UV_EOF : UV_ENOMEM;
+    take_read(s, buffer.base, count);
+    if (count != (ssize_t)buffer.len) return;
+  }
 }
 
 void stream_pause(struct stream *s) {
@@ -312,7 +333,7 @@ void stream_pause(struct stream *s) {
 bool stream_resume(struct stream *s) {
   if (s->closed) return false;
   if (s->reading) return true;
-  s->reading = uv_read_start(&s->uv.stream, give_read_buffer, on_read) == 0;
+  s->reading = uv_read_start(&s->uv.stream, give_no_buffer, on_readable) == 0;
   return s->reading;
 }
 
@@ -353,19 +374,12 @@ bool stream_write(struct stream *s, const uint8_t *data, size_t length) {
   return round_flush(&s->shared->round, s) && stream_write_now(s, data, length);
 }
 
-/* As uv_try_write() does, but by a shorter way into the kernel, and without five lines of memory that nothing else here
+/* send() is a shorter way into the kernel than uv_try_write(), and without five lines of memory that nothing else here
  * needs. */
-static ssize_t try_write(const struct stream *s, const uint8_t *data, size_t length) {
-  ssize_t written;
-  do written = send(s->descriptor, data, length, MSG_NOSIGNAL);
-  while (written < 0 && errno == EINTR);
-  return written;
-}
-
 bool stream_write_now(struct stream *s, const uint8_t *data, size_t length) {
   if (s->queued == 0 && s->descriptor >= 0) {
-    ssize_t written = try_write(s, data, length);
-    if (written < 0 && errno != EAGAIN && errno != ENOBUFS) return false;
+    ssize_t written = send(s->descriptor, data, length, MSG_NOSIGNAL);
+    if (written < 0 && !comes_back(errno)) return false;
     if (written > 0) {
       s->active_at = uv_now(s->shared->loop);
       if ((size_t)written == length) return true;
