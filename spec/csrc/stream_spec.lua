@@ -161,6 +161,48 @@ describe("a stream", function()
     assert.equal(1, drained)
   end)
 
+  it("keeps the order of what is written, also when its peer makes room meanwhile", function()
+    local ends = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
+    local one, peer = assert(stream.open(owner, ends[1])), uv.new_pipe()
+    local written, taken, length = {}, {}, 0
+    local function write()
+      written[#written + 1] = ("%08d"):format(#written):rep(128)
+      assert.is_true(one:write(written[#written]))
+    end
+    while one:drained() do
+      write()
+    end
+    peer:open(ends[2])
+    peer:read_start(function(_, bytes)
+      taken[#taken + 1], length = bytes, length + #bytes
+      if #written < 3000 then
+        write() -- there is room, but what did not fit before waits for the loop
+      end
+    end)
+    process.wait_until(function()
+      return length == #written * 1024
+    end)
+    peer:close()
+    one:close()
+    assert.is_true(table.concat(taken) == table.concat(written))
+  end)
+
+  it("may be written to before it is connected", function()
+    local first, port = accepted, select(3, listener:address("local"))
+    local early = assert(stream.connect(owner, "127.0.0.1", port))
+    assert.is_true(early:write((packet.frame("early", 0))))
+    assert.truthy(process.wait_until(function()
+      return accepted ~= first
+    end))
+    accepted:read_packets(1000)
+    process.wait_until(function()
+      return #owner.packets > 0
+    end)
+    assert.equal("0:early", packets())
+    early:close()
+    first:close()
+  end)
+
   it("is no danger to a program that never thought of SIGPIPE", function()
     local program = process.write_file(process.path("pipe.lua"), [[
       local uv = require "luv"
