@@ -1,4 +1,6 @@
+local hook = require "mysql.hook"
 local proto = require "mysql.proto"
+local queue = require "mysql.queue"
 local uv = require "luv"
 
 local conversation = require "spec.support.conversation"
@@ -40,6 +42,28 @@ describe("a relay", function()
       c:close()
     end
     c = nil
+  end)
+
+  it("may end in the hook of its script, and leaves nothing behind", function()
+    watch()
+    local left = setmetatable({ c.relay }, { __mode = "v" })
+    local script = {
+      read_query = function()
+        c.streams.client:close()
+        c.relay = nil
+        collectgarbage()
+        collectgarbage()
+      end,
+    }
+    c.relay:script(script, {}, queue.new(), {}, hook.new())
+    c.relay:serve({}, 1)
+    c.client:send(0, "\3SELECT 1")
+    c.client:closes()
+    c.server:closes()
+    assert.same({ "\3SELECT 1" }, c.seen) -- what has come of the hook is its owner's
+    collectgarbage()
+    collectgarbage()
+    assert.same({}, left)
   end)
 
   describe("that has to end", function()
