@@ -37,9 +37,10 @@ struct lent {
   size_t length;
 };
 
-/* The first two are called with the first arguments of the owner's method on top of the stack, (relay, payload) and
- * (relay, error, kept), and return how many they are then, or -1 if all is done: on_command(relay, payload, byte, call,
- * status, value, coroutine), on_answer(relay, error, kept, command, call, status, value, coroutine).
+/* The first two are for events of script_calls(), as they need the caller's upvalues. They are called with the first
+ * arguments of the owner's method right behind the stream, (relay, payload) and (relay, error, kept), and return how
+ * many they are then, or -1 if all is done: on_command(relay, payload, byte, call, status, value, coroutine),
+ * on_answer(relay, error, kept, command, call, status, value, coroutine).
  * call, status, value, coroutine: whose hook it was, and what has come of it (mysql.hook); nothing if it has not been
  * called.
  * command: the client's, which the owner has not heard of.

@@ -3,10 +3,9 @@
 
 #include <string.h>
 
-static inline uint64_t mix(uint64_t h, uint64_t more) {
-  h = (h ^ more) * UINT64_C(0x9e3779b97f4a7c15);
-  return h ^ h >> 32;
-}
+#include "hash.h"
+
+static inline uint64_t mix(uint64_t h, uint64_t more) { return hash_mix(h ^ more); }
 
 /* A number for up to 8 bytes, which it tells apart from others of their length. */
 static inline uint64_t number_of(const char *text, size_t length) {
