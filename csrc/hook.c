@@ -72,6 +72,8 @@ static enum hook_status call_alone(lua_State *L, struct hooks *h, lua_Number num
   return status;
 }
 
+bool hook_is_ready(const struct hooks *h) { return h->thread && !h->busy; }
+
 enum hook_status hook_call(lua_State *L, struct hooks *h, lua_Number number) {
   if (h->busy) return call_alone(L, h, number);
   if (!h->thread) make_thread(L, h);

@@ -34,6 +34,8 @@ struct hooks {
 
 /* Whether a function with that number runs, not necessarily as the innermost. */
 bool hook_runs(const struct hooks *h, lua_Number number);
+/* Whether hook_call() needs no memory before it calls. */
+bool hook_is_ready(const struct hooks *h);
 /* Calls the function below the top of the stack with the value on top, pops both and pushes one value. If the function
  * has not returned, the coroutine is pushed too, which is its own from here on. May raise Lua's "not enough memory"
  * before the function is called. */

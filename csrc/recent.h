@@ -1,8 +1,9 @@
-/* Lua's strings of the commands that have come lately, as many come again and again. Lua finds a string by a hash of
- * every second byte of it, or fewer, in a chain of all that have the same: statements that differ in some digits are
- * many, and each lies elsewhere in memory, also those that nobody needs any more. What has come lately is found here at
- * once. And when as many others have been made as take an eighth of what Lua has, the collector begins, which has less
- * work with them than whoever looks for the next one. */
+/* Lua's strings of the short commands that have come lately, as many come again and again. PUC Lua finds a string of 32
+ * bytes or more by a hash of every second byte of it, or fewer, in a chain of all that have the same: statements that
+ * differ in some digits are many, and each lies elsewhere in memory, also those that nobody needs any more. What has
+ * come lately is found here at once. And when as many others have been made as take an eighth of what Lua has, the
+ * collector begins (also one that collectgarbage("stop") has stopped): it has less work with them than whoever looks
+ * for the next one. */
 #ifndef MYSQL_RECENT_H
 #define MYSQL_RECENT_H
 

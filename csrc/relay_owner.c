@@ -30,14 +30,32 @@ void relay_tell_end(struct relay *r, const char *side, const char *message, cons
   owner_tell(r->client, &e.event);
 }
 
+/* A command of one packet; the cursor is at its payload. False: the text behind query attributes is too long for this.
+ */
+static bool push_short(lua_State *L, const struct relay *r, struct cursor payload, bool attributes) {
+  struct recent *recent = &r->shared->recent;
+  if (!attributes) {
+    recent_push(L, recent, (const char *)payload.at, cursor_left(&payload));
+    return true;
+  }
+  char classic[RECENT_LONGEST] = {COM_QUERY};
+  cursor_uint(&payload, 1);
+  query_skip_attributes(&payload);
+  size_t length = cursor_left(&payload);
+  if (payload.failed || length > sizeof classic - 1) return false;
+  memcpy(classic + 1, payload.at, length);
+  recent_push(L, recent, classic, 1 + length);
+  return true;
+}
+
 bool relay_push_command(lua_State *L, const struct relay *r) {
   const uint8_t *command = relay_waiting_command(r);
   struct cursor chain = cursor_over(command, r->command_length);
   bool attributes = command[PACKET_HEADER_SIZE] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
-  if (!attributes && r->command_length < PACKET_MAX_PAYLOAD) {
-    cursor_bytes(&chain, PACKET_HEADER_SIZE);
-    recent_push(L, &r->shared->recent, (const char *)chain.at, cursor_left(&chain));
-    return true;
+  if (r->command_length < PACKET_MAX_PAYLOAD) {
+    struct cursor payload = chain;
+    cursor_bytes(&payload, PACKET_HEADER_SIZE);
+    if (push_short(L, r, payload, attributes)) return true;
   }
   luaL_Buffer b;
   luaL_buffinit(L, &b);

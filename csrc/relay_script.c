@@ -231,6 +231,10 @@ int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
   }
   if (called) {
     set(L, injection, RESULTSET, kept);
+    if (lent && !hook_is_ready(r->script.hooks)) { /* an error before the hook must leave nothing lent */
+      resultset_own(L, kept, lent->outcome, lent->bytes, lent->length);
+      lent = NULL;
+    }
     if (lent) resultset_lend(answer, lent->outcome, lent->bytes, lent->length);
     enum hook_status status = call_hook(L, r, injection, number);
     const uint8_t *bytes = answer->bytes;

@@ -96,6 +96,7 @@ void stream_close(struct stream *s) {
   round_flush(&s->shared->round, s); /* as far as the kernel takes it */
   s->closed = true;
   s->reading = s->packets = false;
+  s->descriptor = -1; /* its number may be another's soon */
   input_free(&s->input);
   if (s->relay) relay_forget(s->relay, s);
   uv_close(&s->uv.handle, on_socket_closed);

@@ -82,9 +82,9 @@ describe("a relay", function()
 
     it("shows many without keeping them", function()
       watch(forward)
-      local function say_many(from)
+      local function say_many(from, length)
         for id = from, from + 1500 do
-          c:command("\3SELECT " .. id .. (" "):rep(200))
+          c:command("\3SELECT " .. id .. (" "):rep(length))
           c:answer(1, OK)
         end
         c.seen = {}
@@ -92,8 +92,9 @@ describe("a relay", function()
         collectgarbage()
         return collectgarbage("count")
       end
-      local before = say_many(1000000)
-      assert.is_true(say_many(2000000) - before < 100) -- kB; it was three times as much
+      local before = say_many(1000000, 200)
+      assert.is_true(say_many(2000000, 200) - before < 100) -- kB; it was three times as much
+      assert.is_true(say_many(3000000, 2000) - before < 100)
     end)
 
     it("shows a command once it is whole, however it comes", function()
@@ -184,6 +185,19 @@ describe("a relay", function()
       c.client:receives(packets(1, "\1", "column", EOF, "\3row", EOF))
       c.client:send(0, "\3" .. ("x"):rep(LONGEST)) -- has two packets
       c.client:receives(packets(2, "\1", "column", EOF, "\3row", EOF))
+      c:is_idle()
+    end)
+
+    it("shows a text of any length without its query attributes", function()
+      watch(forward, { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES })
+      local expected = {}
+      for _, length in ipairs { 0, 1, 36, 254, 255, 256, 257, 5000, 36 } do
+        local text = ("x"):rep(length)
+        c:command("\3\0\1" .. text)
+        c:answer(1, OK)
+        expected[#expected + 1] = "\3" .. text
+      end
+      assert.same(expected, c.seen)
       c:is_idle()
     end)
 
