@@ -349,6 +349,16 @@ static void hold(struct relay *r, const uint8_t *data, size_t length) {
     end_relay(r, "client", "not enough memory to hold a command", "ENOMEM");
 }
 
+/* What is left of some bytes comes before what has come since, while a method of the owner's ran the loop. */
+static void hold_rest(struct relay *r, const uint8_t *data, size_t length) {
+  struct input since = r->held;
+  if (!length) return;
+  memset(&r->held, 0, sizeof r->held);
+  hold(r, data, length);
+  hold(r, since.data, since.length);
+  input_free(&since);
+}
+
 /* Goes on with what was held, as far as it may. */
 static void take_held_bytes(struct relay *r) {
   if (r->ended || !r->held.length || r->waiting) return;
@@ -360,7 +370,7 @@ static void take_held_bytes(struct relay *r) {
     r->held = held;
     return;
   }
-  hold(r, held.data + used, held.length - used);
+  hold_rest(r, held.data + used, held.length - used);
   input_free(&held);
 }
 
@@ -374,7 +384,7 @@ static void read_client(struct relay *r, const uint8_t *data, size_t length) {
     take_held_bytes(r);
   } else {
     size_t used = take_client_bytes(r, data, length);
-    hold(r, data + used, length - used);
+    hold_rest(r, data + used, length - used);
   }
 }
 

@@ -30,8 +30,8 @@ void relay_tell_end(struct relay *r, const char *side, const char *message, cons
   owner_tell(r->client, &e.event);
 }
 
-/* A command of one packet; the cursor is at its payload. False: the text behind query attributes is too long for this.
- */
+/* A command of one packet; the cursor is at its payload. False: its query attributes are malformed, or the text behind
+ * them is too long for this. */
 static bool push_short(lua_State *L, const struct relay *r, struct cursor payload, bool attributes) {
   struct recent *recent = &r->shared->recent;
   if (!attributes) {
@@ -136,7 +136,7 @@ static int push_answer(lua_State *L, struct owner_event *event) {
   const struct answer_event *e = (struct answer_event *)event;
   struct relay *r = e->relay;
   bool whole = !r->collected.length && round_keeps(&r->shared->round, e->data, e->length);
-  bool lend = r->script.asked && whole && !r->overflowed;
+  bool lend = e->destination == TO_OWNER && r->script.asked && whole && !r->overflowed;
   push_relay(L, r, event);
   lua_pushinteger(L, e->outcome->error);
   if (e->destination != TO_OWNER)

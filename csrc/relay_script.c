@@ -170,7 +170,7 @@ static bool send_first(lua_State *L, struct relay *r, int payload) {
 }
 
 /* What the hook has decided about the client's command, with its result on top of the stack. False: it is for Lua. */
-static bool decide(lua_State *L, struct relay *r, int payload, char command) {
+static bool decide(lua_State *L, struct relay *r, int payload, uint8_t command) {
   if (r->ended || !r->server || !r->waiting) return false;
   if (r->script.queue->count)
     return lua_tonumber(L, -1) == PROXY_SEND_QUERY && command == COM_QUERY && send_first(L, r, payload);
@@ -199,7 +199,7 @@ int script_command(lua_State *L, struct relay *r) {
   }
   if (called) {
     enum hook_status status = call_hook(L, r, payload, number);
-    if (status == HOOK_DONE && r->script.number == number && decide(L, r, payload, (char)command)) return -1;
+    if (status == HOOK_DONE && r->script.number == number && decide(L, r, payload, command)) return -1;
     lua_settop(L, result + 1);
     hook_push_status(L, status);
     lua_replace(L, globals);
@@ -236,9 +236,9 @@ int script_answer(lua_State *L, struct relay *r, const struct lent *lent) {
       lent = NULL;
     }
     if (lent) resultset_lend(answer, lent->outcome, lent->bytes, lent->length);
-    enum hook_status status = call_hook(L, r, injection, number);
     const uint8_t *bytes = answer->bytes;
     size_t length = answer->length;
+    enum hook_status status = call_hook(L, r, injection, number);
     bool all = status == HOOK_DONE && lua_isnil(L, result) && r->script.number == number && !r->script.queue->count &&
                r->waiting && !r->ended;
     if (all || lent) resultset_take_back(answer);

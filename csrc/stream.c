@@ -78,11 +78,15 @@ void stream_tell_owner(struct stream *s, enum owner_method method, int status) {
 
 /* --- life and death ---------------------------------------------------------------------------------------- */
 
+static void let_go(struct stream *s) {
+  if (!s->open_handles && !s->in_use) luaL_unref(s->shared->L, LUA_REGISTRYINDEX, s->reference);
+}
+
 static void on_handle_closed(uv_handle_t *handle, struct stream *s) {
   (void)handle;
   if (--s->open_handles) return;
   round_leave(&s->shared->round);
-  luaL_unref(s->shared->L, LUA_REGISTRYINDEX, s->reference);
+  let_go(s);
 }
 
 static void on_socket_closed(uv_handle_t *handle) { on_handle_closed(handle, (struct stream *)handle); }
@@ -285,13 +289,15 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length) {
   }
 }
 
-/* count: of bytes, a negative error, or UV_EOF. */
+/* count: of bytes, 0 if there were none, or a negative error (UV_EOF: the end). */
 static void take_read(struct stream *s, char *data, ssize_t count) {
   struct round *round = &s->shared->round;
   if (count < 0) stream_pause(s);
   if (count > 0 && s->relay && round_keep_read(round, s, (size_t)count)) return;
   size_t held = round_hold(round, data, count > 0 ? (size_t)count : 0);
+  s->has_turn = true;
   if (count != 0) round_end(round);
+  s->has_turn = false;
   if (count > 0)
     stream_take(s, (const uint8_t *)data, (size_t)count);
   else if (count < 0 && !s->closed)
@@ -299,31 +305,41 @@ static void take_read(struct stream *s, char *data, ssize_t count) {
   round_let_go(round, data, held);
 }
 
-/* Errors of a socket that libuv says more about when it is ready. */
+/* Not the end of a socket: libuv says when it is ready. */
 static bool comes_back(int error) { return error == EAGAIN || error == EINTR || error == ENOBUFS; }
 
-/* libuv is given no buffer, so that it says only that there is something to read: recv() is a shorter way into the
- * kernel than its read(). Like libuv, it reads on while a buffer is filled, but not for ever. */
+/* libuv is given no buffer, so that it says only that there is something to read, by UV_ENOBUFS (uv_alloc_cb in its
+ * manual): recv() is a shorter way into the kernel than its read(). As libuv does, more is read while a buffer is
+ * filled, but not for ever. */
 static void give_no_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
   (void)handle;
   (void)suggested;
   *buffer = uv_buf_init(NULL, 0);
 }
 
-static void on_readable(uv_stream_t *handle, ssize_t no_buffer, const uv_buf_t *none) {
+/* False: there is no more for now. */
+static bool read_once(struct stream *s) {
+  uv_buf_t buffer = round_read_buffer(&s->shared->round);
+  ssize_t count = recv(s->descriptor, buffer.base, buffer.len, 0);
+  if (count < 0)
+    count = comes_back(errno) ? 0 : -errno;
+  else if (count == 0)
+    count = buffer.base ? UV_EOF : UV_ENOMEM;
+  take_read(s, buffer.base, count);
+  return count == (ssize_t)buffer.len && s->reading && !s->closed;
+}
+
+static void on_readable(uv_stream_t *handle, ssize_t enobufs, const uv_buf_t *empty) {
   struct stream *s = (struct stream *)handle;
-  (void)no_buffer;
-  (void)none;
-  for (int left = MOST_READS; left && s->reading && !s->closed; left--) {
-    uv_buf_t buffer = round_read_buffer(&s->shared->round);
-    ssize_t count = recv(s->descriptor, buffer.base, buffer.len, 0);
-    if (count < 0)
-      count = comes_back(errno) ? 0 : -errno;
-    else if (count == 0)
-      count = buffer.base ? UV_EOF : UV_ENOMEM;
-    take_read(s, buffer.base, count);
-    if (count != (ssize_t)buffer.len) return;
+  int left = MOST_READS;
+  (void)enobufs;
+  (void)empty;
+  if (s->has_turn) return; /* a method runs the loop: this comes again */
+  s->in_use++;
+  while (read_once(s) && --left) {
   }
+  s->in_use--;
+  let_go(s);
 }
 
 void stream_pause(struct stream *s) {

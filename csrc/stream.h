@@ -49,7 +49,7 @@ struct stream {
   struct relay *relay;        /* takes the bytes, instead of the owner */
   uint64_t active_at;    /* loop time in ms of the last byte (packet mode: the last packet) read, or byte written */
   size_t queued;         /* bytes that the kernel has not taken yet */
-  uv_os_fd_t descriptor; /* once it is connected; -1 before */
+  uv_os_fd_t descriptor; /* while it is connected and open; else -1 */
   uint32_t kept_write;   /* the place, from 1, of what waits for the end of the round, 0: nothing */
   uint8_t open_handles;
   bool reading;
@@ -59,6 +59,8 @@ struct stream {
   bool tell_drained; /* its owner waits for on_drain */
   bool overdue;      /* it has been idle for too long, unless something has come meanwhile */
   bool closed;
+  bool has_turn;   /* a read of it is to be handled next: no other may overtake that */
+  uint32_t in_use; /* libuv is reading it, and reading it within that, so often: it must live until it has done */
   uv_timer_t timer;
   int reference;       /* in the registry: keeps its userdata until its handles are closed */
   struct input input;  /* packet mode: the beginning of a packet */

@@ -66,6 +66,33 @@ describe("a relay", function()
     assert.same({}, left)
   end)
 
+  it("keeps a stream that is being read when all others have forgotten it, and not longer", function()
+    watch(function(relay)
+      relay:inject("\3SELECT 2")
+    end)
+    local left, there = setmetatable({ c.streams.server }, { __mode = "v" }), nil
+    function c.on_answer()
+      c.streams.client:close() -- the server's goes with it
+      c.streams.server = nil
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      collectgarbage()
+      collectgarbage()
+      there = left[1] ~= nil
+    end
+    c.client:send(0, "\3SELECT 1")
+    c.server:receives(packets(0, "\3SELECT 2"))
+    c.server:send(1, "\1", "column", EOF, "\252\136\19" .. ("x"):rep(5000), EOF) -- too long to wait for its turn
+    c.client:closes()
+    c.server:closes()
+    assert.is_true(there)
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(left[1])
+    c.streams.server = c.streams.client -- for what closes both
+  end)
+
   describe("that has to end", function()
     it("waits for the answer, and for nothing else", function()
       open()

@@ -54,6 +54,32 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("keeps the order of one that waits, and one that came while a method ran the loop", function()
+      local waiting
+      watch(function(relay, command)
+        if command ~= "\3SELECT 1" then
+          return relay:forward()
+        end
+        local _, before = relay:counters()
+        c.client:write(packets(0, "\3SELECT 'the second'"))
+        assert(process.wait_until(function()
+          local _, now = relay:counters()
+          return now > before
+        end))
+        waiting = relay
+      end)
+      c.client:write(packets(0, "\3SELECT 1"))
+      assert(process.wait_until(function()
+        return waiting
+      end))
+      waiting:forward()
+      c.server:receives(packets(0, "\3SELECT 1"))
+      c:answer(1, OK)
+      c.server:receives(packets(0, "\3SELECT 'the second'"))
+      c:answer(1, OK)
+      c:is_idle()
+    end)
+
     it("shows each as it came, of many that come again or look alike", function()
       watch(forward)
       local sent = {}

@@ -188,6 +188,30 @@ describe("a round of the loop", function()
     assert.same({ "\3SELECT 1", "\3SELECT 4" }, c.seen)
   end)
 
+  it("lets no bytes overtake others of their stream when a method runs the loop", function()
+    local first, second = ("a"):rep(5000), ("b"):rep(5000)
+    local other = conversation.open()
+    opened[#opened + 1] = other
+    local c = watch(function(relay, command)
+      if command == "\3SELECT 2" then
+        other.server:write(second)
+        for _ = 1, 20 do
+          uv.run("nowait")
+        end
+      end
+      relay:forward()
+    end)
+    c:command("\3SELECT 1")
+    c:answer(1, OK)
+    c.client:write(packets(0, "\3SELECT 2"))
+    other.server:write(first) -- is read after that in the same round, and too long to wait for its end
+    assert(process.wait_until(function()
+      return other.client.length == #first + #second
+    end))
+    assert.is_true(table.concat(other.client.chunks) == first .. second)
+    c.server:receives(packets(0, "\3SELECT 2"))
+  end)
+
   -- A conversation whose owner has asked the server something, and gets to know how long the answer took: `asked` and
   -- `took`, in microseconds.
   local function asking()

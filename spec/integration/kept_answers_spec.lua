@@ -219,6 +219,29 @@ describe("an answer in read_query_result", function()
       assert.equal("one 2,two 3,three a", says(client, "seen"))
     end)
 
+    it("while it runs the loop in which its client leaves, and is a long one", function()
+      local other = scripted.client(proxy)
+      assert.equal("true", does(other, "proxy.global.left = nil return true"))
+      with [[
+        local rows, uv = inj.resultset.rows, require("luv")
+        print("runs the loop until the client of a long one leaves")
+        repeat uv.run("once") until proxy.global.left
+        for _ = 1, 20 do uv.run("nowait") end
+        collectgarbage()
+        collectgarbage()
+        print("left with so many", #rows()[1])]]
+      client:send("\3SELECT REPEAT('x', 60000)")
+      assert(process.wait_until(function()
+        return proxy.process:stdout():find("of a long one leaves\n", 1, true)
+      end))
+      client:close()
+      assert(process.wait_until(function()
+        return proxy.process:stdout():find("left with so many\t60000\n", 1, true)
+      end), proxy.process:stdout())
+      assert.same({ { "1" } }, other:ask("SELECT 1").rows)
+      other:close()
+    end)
+
     it("while it runs the loop in which its client leaves", function()
       local other = scripted.client(proxy)
       assert.equal("true", does(other, "proxy.global.left = nil return true"))
