@@ -42,8 +42,8 @@ enum owner_told { OWNER_TOLD, OWNER_FAILED /* its method has, which has been rep
 struct owner_event {
   enum owner_method method;
   int (*push)(lua_State *L, struct owner_event *event);
-  int keeps;             /* reference to what has to live until this is told, whatever the owner does */
-  bool has_caller;       /* that is a C function, which is called with the event and has to call owner_call() */
+  int keeps;       /* reference to what has to live until this is told, whatever the owner does; 0: nothing */
+  bool has_caller; /* what it keeps is a C function, which is called with the event and has to call owner_call() */
   uint64_t began, ended; /* uv_hrtime(), 0: not known; each look at the clock takes its time */
   struct stream *stream; /* set by owner_tell */
   bool has_no_method;
@@ -64,7 +64,7 @@ void owner_push_times(lua_State *L, const struct owner_calls *calls);
 /* Fills `calls` in for this Lua state. */
 void owner_open(lua_State *L, struct owner_calls *calls);
 
-/* The userdata under a registry reference. */
+/* Pushes what is under a reference of the registry. */
 static inline void push_reference(lua_State *L, int reference) { lua_rawgeti(L, LUA_REGISTRYINDEX, reference); }
 
 #endif

@@ -73,8 +73,8 @@ struct relay {
   uint64_t commands, from_client, from_server;
   uint64_t now;           /* ns: when the bytes came that are looked at, if they are timed */
   uint64_t told_at;       /* ns: since then, if they are, the owner was last told of an answer */
-  size_t command_length;  /* of */
-  const uint8_t *command; /* the watched command that the owner is looking at, in its packets */
+  size_t command_length;  /* of the watched command that waits, in its packets */
+  const uint8_t *command; /* where it is while the owner is told of it; NULL: at the front of `held` */
   uint8_t watched[32];    /* a bit per command byte */
   struct input held;      /* what the client sent and nobody could take yet */
   struct input collected; /* an answer for the owner */

@@ -30,21 +30,20 @@ void script_serve(lua_State *L, struct relay *r);
 void script_calls(const struct relay *r, struct owner_event *event);
 void script_push_relay(lua_State *L);
 
-/* A short answer, where it lies until the end of the round. */
+/* An answer in the round's input, where it stays while it is handled. */
 struct lent {
   struct response *outcome;
   const uint8_t *bytes;
   size_t length;
 };
 
-/* The first two are for events of script_calls(), as they need the caller's upvalues. They are called with the first
- * arguments of the owner's method right behind the stream, (relay, payload) and (relay, error, kept), and return how
- * many they are then, or -1 if all is done: on_command(relay, payload, byte, call, status, value, coroutine),
- * on_answer(relay, error, kept, command, call, status, value, coroutine).
- * call, status, value, coroutine: whose hook it was, and what has come of it (mysql.hook); nothing if it has not been
- * called.
- * command: the client's, which the owner has not heard of.
- * lent: what an empty answer shows while the hook runs; it gets a copy if it is needed longer. NULL: it has its own. */
+/* script_command() and script_answer() are for events of script_calls(), as they need the caller's upvalues. They are
+ * called with the first arguments of the owner's method right behind the stream, (relay, payload) and (relay, error,
+ * kept), and return how many they are then, or -1 if all is done: on_command(relay, payload, byte, call, status, value,
+ * coroutine), on_answer(relay, error, kept, command, call, status, value, coroutine). call, status, value, coroutine:
+ * whose hook it was, and what has come of it (mysql.hook); nothing if it has not been called. command: the client's,
+ * which the owner has not heard of. lent: what an empty answer shows while the hook runs; it gets a copy if it is
+ * needed longer. NULL: it has its own. */
 int script_command(lua_State *L, struct relay *r);
 int script_answer(lua_State *L, struct relay *r, const struct lent *lent);
 /* Pushes that command, as the owner has to know what it is about. From here on all is for him. Returns 1. */
