@@ -59,20 +59,27 @@ function checks.macros(client)
     .. "FROM soak.old ORDER BY 1) DO UPDATE soak.old SET sold = sold + 1 WHERE kind = $kind").rows)
 end
 
+-- What an answer is that is no ERR, and not the end of the connection.
+local function done(client, sql)
+  local answer = client:ask(sql)
+  assert(not answer.errmsg and not answer.closed, ("%s: %s"):format(sql, answer.errmsg or "the connection was closed"))
+  return answer
+end
+
 function checks.splitter(client)
-  client:ask("BEGIN")
-  assert.same({ { "1" } }, client:ask("SELECT @@server_id FROM soak.old LIMIT 1").rows)
-  client:ask("COMMIT")
-  assert.same({ { "1" } }, client:ask("SELECT @@server_id FROM soak.old LIMIT 1 FOR UPDATE").rows)
-  client:ask("CREATE TEMPORARY TABLE soak.mine (id INT)")
-  client:ask("INSERT INTO soak.mine VALUES (1), (2)")
-  assert.same({ { "2", "1" } }, client:ask("SELECT COUNT(*), @@server_id FROM soak.mine").rows)
-  client:ask("DROP TABLE soak.mine")
-  client:ask("SELECT SQL_CALC_FOUND_ROWS id FROM soak.old LIMIT 1")
-  assert.same({ { "3" } }, client:ask("SELECT FOUND_ROWS()").rows)
-  local id = client:ask("INSERT INTO soak.items (kind) VALUES ('new')").insert_id
-  assert.same({ { tostring(id) } }, client:ask("SELECT LAST_INSERT_ID()").rows)
-  client:ask("DELETE FROM soak.items")
+  done(client, "BEGIN")
+  assert.same({ { "1" } }, done(client, "SELECT @@server_id FROM soak.old LIMIT 1").rows)
+  done(client, "COMMIT")
+  assert.same({ { "1" } }, done(client, "SELECT @@server_id FROM soak.old LIMIT 1 FOR UPDATE").rows)
+  done(client, "CREATE TEMPORARY TABLE soak.mine (id INT)")
+  done(client, "INSERT INTO soak.mine VALUES (1), (2)")
+  assert.same({ { "2", "1" } }, done(client, "SELECT COUNT(*), @@server_id FROM soak.mine").rows)
+  done(client, "DROP TABLE soak.mine")
+  done(client, "SELECT SQL_CALC_FOUND_ROWS id FROM soak.old LIMIT 1")
+  assert.same({ { "3" } }, done(client, "SELECT FOUND_ROWS()").rows)
+  local id = done(client, "INSERT INTO soak.items (kind) VALUES ('new')").insert_id
+  assert.same({ { tostring(id) } }, done(client, "SELECT LAST_INSERT_ID()").rows)
+  done(client, "DELETE FROM soak.items")
 end
 
 for _, shared in ipairs(servers.all()) do
@@ -176,7 +183,8 @@ for _, shared in ipairs(servers.all()) do
         local now = uv.hrtime()
         if now - checked > CHECK_EVERY then
           for name, check in pairs(checks) do
-            check(scripts[name].client)
+            local ok, failure = pcall(check, scripts[name].client)
+            assert(ok, ("%s: %s\n%s"):format(name, tostring(failure), scripts[name].proxy:log()))
           end
           checked, rounds = now, rounds + 1
         end
