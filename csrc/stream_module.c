@@ -89,10 +89,9 @@ static void connected(struct stream *s) {
 
 /* Descriptors are given out lowest first. With none left libuv closes new connections without a word. */
 static bool is_one_of_the_last(struct stream *s) {
-  uv_os_fd_t fd;
   struct rlimit limit;
-  if (uv_fileno(&s->uv.handle, &fd) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
-  return (rlim_t)fd + SPARE_DESCRIPTORS >= limit.rlim_cur;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
+  return (rlim_t)s->descriptor + SPARE_DESCRIPTORS >= limit.rlim_cur;
 }
 
 struct connection_event {
