@@ -101,7 +101,7 @@ for _, server in ipairs(servers.all()) do
       local client = login(impatient.port)
       local line = ("connection between 127.0.0.1:%d and %s:%d timed out. closing it\n"):format(
         client.socket:getsockname().port, server.host, server.port)
-      assert.truthy(client:wait_for_end(5))
+      assert.truthy(client:wait_for_end())
       assert.equal("", client:rest())
       client:close()
       becomes(0, threads)

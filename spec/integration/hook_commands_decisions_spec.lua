@@ -295,7 +295,7 @@ for _, server in ipairs(servers.all()) do
         client:send(command)
         table.insert(expected, ("%d\t%d\n"):format(command:byte(), #command))
       end
-      assert.truthy(client:wait_for_end(20))
+      assert.truthy(client:wait_for_end())
       client = series:login()
       client:send("\18\4\0\0\0\0\0\1\0\0\0") -- after COM_BINLOG_DUMP nothing else may come
       series:prints(table.concat(expected) .. "18\t11\n", true)

@@ -134,7 +134,7 @@ for _, server in ipairs(servers.all()) do
         return dying:sql("SHOW PROCESSLIST"):find("SLEEP(60)", 1, true)
       end))
       dying:kill("sigkill")
-      local answer = third:answer(third:packet(20))
+      local answer = third:answer(third:packet())
       assert.equal(2013, answer.errcode)
       assert.truthy(third:wait_for_end())
       assert.equal(server.port, port(second))

@@ -156,7 +156,7 @@ for _, server in ipairs(servers.all()) do
         client:send(command)
       end
       client:send("\1")
-      assert.truthy(client:wait_for_end(60))
+      assert.truthy(client:wait_for_end())
       local bytes = said .. client:rest()
       client:close()
       return bytes

@@ -147,7 +147,7 @@ describe("in a login", function()
     client:packet()
     client:write("\200\0\0\1")
     local timer = trickle(client.socket)
-    assert.truthy(client:wait_for_end(3))
+    assert.truthy(client:wait_for_end())
     timer:close()
   end)
 

@@ -12,7 +12,7 @@ local servers = require "spec.support.server"
 
 -- Everything that comes until the connection ends.
 local function answer_of(connection)
-  assert(connection:wait_for_end(20), "the connection does not end: " .. connection:rest())
+  assert(connection:wait_for_end(), "the connection does not end: " .. connection:rest())
   connection:close()
   return connection:rest()
 end

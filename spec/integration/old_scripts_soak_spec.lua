@@ -88,8 +88,8 @@ for _, shared in ipairs(servers.all()) do
     local scripts = {} -- name -> proxy, client
 
     local function start_server(id)
-      return servers.start(shared.flavour, { "--log-bin=binlog", "--binlog-format=ROW", "--server-id=" .. id,
-        "--max-binlog-size=64M" })
+      return servers.start(shared.flavour, { "--log-bin=binlog", "--sync-binlog=0", "--binlog-format=ROW",
+        "--server-id=" .. id, "--max-binlog-size=64M" })
     end
 
     -- A database for each load, with a table of sysbench's.

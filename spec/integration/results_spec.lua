@@ -341,7 +341,7 @@ for _, server in ipairs(servers.all()) do
       local function answer(port, sql)
         local client = raw.connect(port):login("nopass")
         client:send(QUERY .. sql .. (" "):rep(17e6) .. "x")
-        local payload, sequence = client:packet(30)
+        local payload, sequence = client:packet()
         client:close()
         return proto.from_err_packet(payload).errcode, sequence
       end

@@ -60,7 +60,7 @@ end
 local function answer(client, command)
   client:send(command)
   client:send(QUIT) -- once all is said, the server closes
-  client:wait_for_end(60)
+  client:wait_for_end()
   client:close()
   return client:rest()
 end

@@ -87,7 +87,7 @@ for _, server in ipairs(servers.all()) do
         end
         local kinds = {}
         for index, client in ipairs(clients) do
-          local answer = client:answer(client:packet(20))
+          local answer = client:answer(client:packet())
           kinds[index] = answer.errcode or "OK"
         end
         table.sort(kinds, function(a, b) return tostring(a) < tostring(b) end)
@@ -112,7 +112,7 @@ for _, server in ipairs(servers.all()) do
         assert.equal(0, waiter:ask("SET SESSION innodb_lock_wait_timeout = 1").affected_rows)
         waiter:ask("BEGIN")
         waiter:send("\3UPDATE test.locks SET v = 2 WHERE id = 1")
-        local answer = waiter:answer(waiter:packet(20))
+        local answer = waiter:answer(waiter:packet())
         assert.same({ 1205, "HY000" }, { answer.errcode, answer.sqlstate })
         series:prints("%[%d+%] received a ERR%(1205, Lock wait timeout exceeded[^\n]*%), "
           .. "dumping all active transactions\n")

@@ -81,7 +81,7 @@ describe("the admin interface of several workers #long", function()
   local function metrics(path)
     local connection = raw.connect(metrics_port)
     connection:write(("GET %s HTTP/1.1\r\nHost: proxy\r\n\r\n"):format(path or "/metrics"))
-    assert(connection:wait_for_end(20))
+    assert(connection:wait_for_end())
     connection:close()
     return connection:rest()
   end

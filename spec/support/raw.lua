@@ -6,6 +6,8 @@ local uv = require "luv"
 
 local process = require "spec.support.process"
 
+local PATIENCE = 60 -- seconds: a busy machine sets processes aside for long
+
 local M = {}
 
 local Raw = {}
@@ -30,7 +32,7 @@ function M.connect(port)
   end)
   assert(process.wait_until(function()
     return self.connected
-  end, 5) and not self.failure, self.failure)
+  end, PATIENCE) and not self.failure, self.failure)
   return self
 end
 
@@ -67,13 +69,16 @@ function Raw:rest()
   return self.received:sub(self.at) .. table.concat(self.chunks)
 end
 
---- The next packet: payload and sequence number, or nil at the end of the connection.
+--- The next packet: payload and sequence number, or nil at the end of the connection. That none comes is an error: who
+--- went on without it would take it for the answer to his next command.
+---@param seconds? number how long to wait; nil when none has come by then
 function Raw:packet(seconds)
   local payload, sequence, after
   process.wait_until(function()
     payload, sequence, after = self:take()
     return payload or self.ended
-  end, seconds or 10)
+  end, seconds or PATIENCE)
+  assert(payload or self.ended or seconds, ("no packet has come in %d seconds"):format(PATIENCE))
   if payload then
     self.at = after
     if self.at > #self.received then
@@ -83,10 +88,10 @@ function Raw:packet(seconds)
   return payload, sequence
 end
 
-function Raw:wait_for_end(seconds)
+function Raw:wait_for_end()
   return process.wait_until(function()
     return self.ended
-  end, seconds or 10)
+  end, PATIENCE)
 end
 
 function Raw:send(payload, sequence)
