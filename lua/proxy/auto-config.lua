@@ -61,17 +61,34 @@ local grammar = P {
 
 local M = {}
 
+-- A script may have put something else there.
 local function options_of()
-  return proxy.global.config
+  local config = proxy.global.config
+  return type(config) == "table" and config or {}
+end
+
+-- The options of a module, and the value of one: what is in these tables themselves, as metamethods may do anything.
+local function find(module, key)
+  local options = rawget(options_of(), module)
+  if type(options) ~= "table" then
+    return nil, nil
+  end
+  return options, rawget(options, key)
+end
+
+-- A script's __tostring may fail.
+local function text_of(value_of)
+  local ok, text = pcall(tostring, value_of)
+  return ok and text or type(value_of)
 end
 
 local function sorted_keys(from)
-  local keys = {}
+  local keys, texts = {}, {}
   for key in pairs(from) do
-    keys[#keys + 1] = key
+    keys[#keys + 1], texts[key] = key, text_of(key)
   end
   table.sort(keys, function(a, b)
-    return tostring(a) < tostring(b)
+    return texts[a] < texts[b]
   end)
   return keys
 end
@@ -134,9 +151,12 @@ function M.load(self, filename)
   if not loaded then
     return nil, message
   end
-  local config = options_of()
+  local config = proxy.global.config
+  if type(config) ~= "table" then
+    return nil, "(auto-config) proxy.global.config is no table"
+  end
   for module, options in pairs(loaded) do
-    if type(rawget(config, module)) ~= "table" then
+    if not find(module) then
       config[module] = {}
     end
     for key, option_value in pairs(options) do
@@ -170,7 +190,7 @@ function statements.show()
     fields[i] = { name = column, type = proxy.MYSQL_TYPE_STRING }
   end
   each_option(function(module, key, option_value)
-    rows[#rows + 1] = { tostring(module), tostring(key), tostring(option_value), type(option_value) }
+    rows[#rows + 1] = { text_of(module), text_of(key), text_of(option_value), type(option_value) }
   end)
   proxy.response = { type = proxy.MYSQLD_PACKET_OK, resultset = { fields = fields, rows = rows } }
   return proxy.PROXY_SEND_RESULT
@@ -179,13 +199,13 @@ end
 local SETTABLE = { boolean = true, number = true, string = true }
 
 function statements.set(said)
-  local module = rawget(options_of(), said.module)
-  if type(module) ~= "table" then
+  local module, current = find(said.module, said.option)
+  if not module then
     return answer_error("module not known")
-  elseif module[said.option] == nil then
+  elseif current == nil then
     return answer_error("option not know")
   end
-  local expected, got = type(module[said.option]), type(said.value)
+  local expected, got = type(current), type(said.value)
   if not SETTABLE[expected] then
     return answer_error(("(auto-config) type: %s isn't handled yet"):format(expected))
   elseif expected ~= got then
@@ -197,8 +217,7 @@ end
 
 -- The form of 0.6: what it does not know is for the server, whose variables are set in the same words.
 function statements.set_0_6(said)
-  local module = rawget(options_of(), said.module)
-  local current = type(module) == "table" and module[said.option]
+  local module, current = find(said.module, said.option)
   if type(current) == "number" then
     module[said.option] = said.value
   elseif type(current) == "boolean" and (said.value == 0 or said.value == 1) then

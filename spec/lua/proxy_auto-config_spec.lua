@@ -162,6 +162,32 @@ describe("proxy.auto-config", function()
     assert.same({ is_debug = false, min_idle_connections = 4, name = "first" }, config.rwsplit)
   end)
 
+  it("does not fail for anything that a script has in its options", function()
+    local function fails() error("oops") end
+    local strict = setmetatable({}, { __index = fails, __newindex = fails, __tostring = fails })
+    config.strict, config.no_module = strict, false
+    config.rwsplit.object, config.rwsplit[strict] = strict, true
+    local rows = answer("PROXY SHOW CONFIG").resultset.rows
+    assert.same({ "rwsplit", "object", "table", "table" }, rows[#rows - 1])
+    assert.same({ "rwsplit", "table", "true", "boolean" }, rows[#rows])
+    refused("option not know", "PROXY SET GLOBAL strict.nothing = 1")
+    refused("module not known", "PROXY SET GLOBAL no_module.x = 1")
+    refused("(auto-config) type: table isn't handled yet", "PROXY SET GLOBAL rwsplit.object = 1")
+    not_ours("SET GLOBAL strict.nothing = 1")
+    for _, value in ipairs { false, 5 } do
+      _G.proxy.global.config = value
+      local function ask(sql)
+        return auto_config.handle { type = 3, query = sql }, _G.proxy.response
+      end
+      assert.is_nil((ask "SET GLOBAL rwsplit.is_debug = 1"))
+      assert.same({ type = ERR, errmsg = "module not known" }, select(2, ask "PROXY SET GLOBAL rwsplit.is_debug = 1"))
+      assert.same({}, select(2, ask "PROXY SHOW CONFIG").resultset.rows)
+      local path = process.path("options")
+      assert.is_true(auto_config.save(path))
+      assert.same({ nil, "(auto-config) proxy.global.config is no table" }, { auto_config.load(path) })
+    end
+  end)
+
   describe("in the words of 0.6", function()
     it("sets numbers and booleans", function()
       assert.same({ type = OK }, answer "SET GLOBAL rwsplit.min_idle_connections = 5")
@@ -177,7 +203,10 @@ describe("proxy.auto-config", function()
         "SET GLOBAL max_connections = 5", "SET GLOBAL hot.key_buffer_size = 5", "SET GLOBAL rwsplit.nothing = 5",
         "SET GLOBAL rwsplit.name = 5", "SET GLOBAL rwsplit.is_debug = 2", "SET GLOBAL rwsplit.is_debug = true",
         "SET GLOBAL ro_2.list = 1", "SET SESSION rwsplit.is_debug = 1",
+        "SET GLOBAL hot.key_buffer_size = 0", "SET GLOBAL hot.key_buffer_size = 1", "SET GLOBAL rwsplit.nothing = 0",
+        "SET GLOBAL handle.x = 0", "SET GLOBAL no_module.x = 1",
       } do
+        config.no_module = true
         not_ours(sql)
       end
     end)
