@@ -332,10 +332,57 @@ function M.wait(start)
   return coroutine.yield(WAITING)
 end
 
---- What scripts have instead of Lua's own. PUC Lua: pcall and xpcall, as a wait inside of them has to say why it cannot
+-- The session, by its number, whose script has made a table with module().
+local maker = setmetatable({}, { __mode = "k" })
+
+-- A module that a script of another session has made is not to be found.
+local function forget(name)
+  local found, parent, key = package.loaded[name], _G, nil
+  for part in name:gmatch("[^.]+") do
+    if key then
+      parent = type(parent) == "table" and rawget(parent, key)
+    end
+    key = part
+  end
+  if type(parent) == "table" and rawget(parent, key) == found then
+    rawset(parent, key, nil)
+  end
+  package.loaded[name] = nil
+end
+
+local module = module
+
+-- Becomes a function of the module as it calls this: no globals are there.
+local function make_module(...)
+  module(...)
+end
+
+--- What scripts have instead of Lua's own. module: a file is run for each connection, which has its own module then;
+--- package.loaded and _G have the newest. PUC Lua: pcall and xpcall, as a wait inside of them has to say why it cannot
 --- be. LuaJIT: debug.sethook, as its hooks would be called for the whole process; under PUC Lua one is gone when the
 --- function of the script that has set it returns, as is setfenv(0, ...).
 M.protected = {}
+
+function M.protected.module(name, ...)
+  local session, before = M.session(), package.loaded[name]
+  if session and before and maker[before] and maker[before] ~= session.id then
+    forget(name)
+    before = nil
+  end
+  local ok, message = pcall(make_module, name, ...)
+  if not ok then
+    error(type(message) == "string" and message:gsub("^[^\n]-:%d+: ", "") or message, 2)
+  end
+  local own = package.loaded[name]
+  if session and own ~= before then
+    maker[own] = session.id
+    local meta = getmetatable(own)
+    if meta and meta.__index == _G then -- package.seeall: it sees what the script does
+      meta.__index = session.environment
+    end
+  end
+  setfenv(2, own)
+end
 
 if rawget(_G, "jit") then
   M.protected.debug = setmetatable({

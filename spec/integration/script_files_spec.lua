@@ -207,6 +207,45 @@ for _, server in ipairs(servers.all()) do
       assert.equal(expected(two), two:ask("WHO").errmsg)
     end)
 
+    it("may put its hooks elsewhere, with module() or setfenv: each connection has its own", function()
+      local counting = " local calls, port = 0, proxy.connection.client.src.port " .. [[
+        function read_query(packet)
+          local answers = packet:byte() == proxy.COM_QUERY
+          calls, mine = calls + 1, (mine or 0) + 1
+          proxy.response = { type = proxy.MYSQLD_PACKET_ERR,
+            errmsg = ("%d %d %d %s"):format(port, calls, mine, tostring(early)) }
+          return answers and proxy.PROXY_SEND_RESULT or nil
+        end]]
+      start ""
+      for begin, early in pairs {
+        ["early = 1 module('a.module', package.seeall)"] = "1", ["module('one', package.seeall)"] = "nil",
+        ["early = 2 module('one', package.seeall) module('two', package.seeall)"] = "2",
+        ["setfenv(1, setmetatable({}, { __index = _G }))"] = "nil",
+        ["early = 3 setfenv(1, setmetatable({}, { __index = getfenv(1) }))"] = "3",
+      } do
+        series:run(begin .. counting)
+        local clients = { series:login(), series:login() }
+        for turn = 1, 2 do
+          for _, client in ipairs(clients) do
+            assert.equal(("%d %d %d %s"):format(client.socket:getsockname().port, turn, turn, early),
+              client:ask("SELECT 1").errmsg, begin)
+          end
+        end
+      end
+      series:run [[
+        local string, proxy, tostring, pcall = string, proxy, tostring, pcall
+        local ok, message = pcall(module, "string.format")
+        module "bare"
+        function read_query()
+          proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = tostring(print) .. " " .. message }
+          return proxy.PROXY_SEND_RESULT
+        end]]
+      for _ = 1, 2 do
+        assert.equal("nil name conflict for module 'string.format'", series:login():ask("SELECT 1").errmsg)
+      end
+      assert.same({}, series:leave())
+    end)
+
     it("loses the hooks that its new version does not have", function()
       start("function read_query() proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = 'old' } return 2 end")
       assert.equal("old", series:login():ask("SELECT 1").errmsg)

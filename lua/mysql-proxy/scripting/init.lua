@@ -1,5 +1,5 @@
 -- Scripts: what a session asks of them. A session with a script has
---   environment   the script's globals
+--   environment   the script's globals, where its hooks are
 --   view          what it sees as `proxy`
 --   queue         proxy.queries (mysql.queue)
 --   injection     what its read_query_result gets
@@ -53,6 +53,7 @@ function M.begin(session, next)
   end
   environment.proxy = session.view
   local function ran(_, _, failed)
+    session.environment = getfenv(chunk) -- it may have another by now: module(), setfenv(1, ...)
     script.release(chunk)
     if failed then
       return refuse(session, script.EXECUTE_FAILED)
