@@ -73,29 +73,53 @@ for word in ("and break do else elseif end false for function if in local nil no
   KEYWORDS[word] = true
 end
 
--- The names that are local anywhere in the file: declared, parameters, loop variables.
-local function locals_of(tokens)
-  local found = {}
-  local function take_names(index)
-    while tokens[index] and (tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]]
-      or tokens[index][2] == "," or tokens[index][2] == "...") do
-      found[tokens[index][2]] = true
-      index = index + 1
-    end
+-- Blocks: each a table with the names that are local in it; `outer` is the block around it. A loop's and a function's
+-- begin with what stands before the word that it awaits.
+local function enter(block, awaits)
+  return { names = {}, outer = block, awaits = awaits, braces = 0 }
+end
+
+local function is_local(block, name_of)
+  while block and not block.names[name_of] do
+    block = block.outer
   end
-  for index, each in ipairs(tokens) do
-    if each[2] == "local" then
-      take_names(tokens[index + 1] and tokens[index + 1][2] == "function" and index + 2 or index + 1)
-    elseif each[2] == "for" then
-      take_names(index + 1)
-    elseif each[2] == "function" then
-      while tokens[index] and tokens[index][2] ~= "(" do
-        index = index + 1
-      end
-      take_names(index + 1)
-    end
+  return block ~= nil
+end
+
+local function declare(block, tokens, index)
+  while tokens[index] and (tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]]
+    or tokens[index][2] == "," or tokens[index][2] == "...") do
+    block.names[tokens[index][2]] = true
+    index = index + 1
   end
-  return found
+end
+
+-- The block behind the token at `index`, that before it being `block`.
+local function block_behind(block, tokens, index)
+  local value = tokens[index][2]
+  if value == "local" then
+    declare(block, tokens, tokens[index + 1] and tokens[index + 1][2] == "function" and index + 2 or index + 1)
+  elseif value == "for" or value == "while" then
+    block = enter(block, "do") -- which begins no other
+    declare(block, tokens, value == "for" and index + 1 or 0)
+  elseif value == "function" then
+    block = enter(block, "(")
+  elseif value == block.awaits then
+    block.awaits = nil
+    if value == "(" then
+      block.names.self = tokens[index - 2][2] == ":"
+      declare(block, tokens, index + 1)
+    end
+  elseif value == "do" or value == "then" or value == "repeat" then
+    block = enter(block)
+  elseif value == "else" then
+    block = enter(block.outer)
+  elseif value == "end" or value == "until" or value == "elseif" then
+    block = block.outer
+  elseif value == "{" or value == "}" then
+    block.braces = block.braces + (value == "{" and 1 or -1)
+  end
+  return block
 end
 
 local function line_of(text, at)
@@ -110,20 +134,30 @@ local function is_free(tokens, index)
     and not (before and (before[2] == "." or before[2] == ":"))
 end
 
+-- The key with which the value at `at` is indexed, and where that ends: `.key`, `:key` or `["key"]`.
+local function key_behind(tokens, at)
+  local sign, key, close = tokens[at + 1], tokens[at + 2], tokens[at + 3]
+  if not key then
+    return nil
+  elseif sign[2] == "." or sign[2] == ":" then
+    return key[2], at + 2, sign[2]
+  elseif sign[2] == "[" and key[1] == "text" and close and close[2] == "]" then
+    return key[2]:match("^[\"']([%a_][%w_]*)[\"']$"), at + 3, "."
+  end
+end
+
 -- `proxy` or `inj` is at `index`: is there what it is asked for?
 local function check_names(tokens, index, warn)
-  local path, at = tokens[index][2], index
-  local known = M.NAMES[path]
-  while type(known) == "table" and tokens[at + 1] and (tokens[at + 1][2] == "." or tokens[at + 1][2] == ":")
-    and tokens[at + 2] do
-    local key = tokens[at + 2][2]
-    path = path .. tokens[at + 1][2] .. key
+  local path, known = tokens[index][2], M.NAMES[tokens[index][2]]
+  local key, at, sign = key_behind(tokens, index)
+  while type(known) == "table" and key do
+    path = path .. sign .. key
     known = known[key] or (key:find("^PROXY_VERSION") and true)
     if not known then
-      local assigned = path:find("^proxy%.[^.]+$") and tokens[at + 3] and tokens[at + 3][2] == "="
+      local assigned = path:find("^proxy%.[^.]+$") and tokens[at + 1] and tokens[at + 1][2] == "="
       return not assigned and warn(tokens[index][3], path .. " does not exist")
     end
-    at = at + 2
+    key, at, sign = key_behind(tokens, at)
   end
 end
 
@@ -138,29 +172,51 @@ local function is_assigned(tokens, index, braces)
   return tokens[index + 1] ~= nil and tokens[index + 1][2] == "="
 end
 
+-- A hook that is a local is called by nobody, unless it is put somewhere else too.
+local function warn_of_locals(tokens, local_hooks, hooks, warn)
+  local found = {}
+  for _, hook in ipairs(hooks) do
+    found[hook] = true
+  end
+  for index, each in ipairs(tokens) do
+    if each[2] == "=" and tokens[index - 1] and not is_free(tokens, index - 1) then
+      found[tokens[index - 1][2]] = true
+    end
+  end
+  for hook, at in pairs(local_hooks) do
+    if not found[hook] then
+      warn(at, ("%s is local: it is never called"):format(hook))
+    end
+  end
+end
+
 local function look(text, warn)
   local tokens = tokens_of:match(text)
-  local known_locals, hooks, braces, is_hook = locals_of(tokens), {}, 0, {}
+  local hooks, local_hooks, is_hook, block = {}, {}, {}, enter(nil)
   for _, hook in ipairs(HOOKS) do
     is_hook[hook] = true
   end
   for index, each in ipairs(tokens) do
-    local kind, value, at = each[1], each[2], each[3]
-    local after = tokens[index + 1] and tokens[index + 1][2]
-    local before = tokens[index - 1] and tokens[index - 1][2]
-    if kind == "sign" then
-      braces = braces + (value == "{" and 1 or value == "}" and -1 or 0)
-    elseif is_free(tokens, index) then
-      local assigned = is_assigned(tokens, index, braces) or (before == "function" and after == "(")
-      if is_hook[value] and assigned then
+    local value, at = each[2], each[3]
+    if is_free(tokens, index) then
+      local after = tokens[index + 1] and tokens[index + 1][2]
+      local before = tokens[index - 1] and tokens[index - 1][2]
+      local assigned = is_assigned(tokens, index, block.braces) or (before == "function" and after == "(")
+      local own = is_local(block, value)
+      if is_hook[value] and assigned and own then
+        local_hooks[value] = local_hooks[value] or at
+      elseif is_hook[value] and assigned then
         hooks[#hooks + 1] = value
-      elseif assigned and not known_locals[value] then
+      elseif assigned and not own then
         warn(at, ("assigns to the global '%s'"):format(value))
-      elseif value == "proxy" and not known_locals.proxy or value == "inj" then
+      elseif value == "proxy" and not own or value == "inj" then
         check_names(tokens, index, warn)
       end
+    else
+      block = block_behind(block, tokens, index) or block
     end
   end
+  warn_of_locals(tokens, local_hooks, hooks, warn)
   return hooks
 end
 

@@ -29,7 +29,7 @@ describe("mysql-proxy.check_script", function()
         t.y, proxy.response = x, { type = proxy.MYSQLD_PACKET_OK }
         return proxy.PROXY_SEND_QUERY
       end
-      read_query_result = function(inj) for row in inj.resultset.rows do x = row end end]])
+      read_query_result = function(inj) for row in inj.resultset.rows do print(row) end end]])
     assert.matches("no hooks of its own", (check "require('rw-splitting')"))
   end)
 
@@ -65,6 +65,60 @@ function read_query_result(inj)
   a, b = c, { d = c, e = 1 }
   if c == a then return f(c, a == b) end
 end]=])
+  end)
+
+  it("lists no hook that is local, and warns of it", function()
+    assert.equal(table.concat({
+      "FILE: hooks read_query, disconnect_client",
+      "FILE:3: warning: read_auth is local: it is never called",
+      "FILE:5: warning: read_query_result is local: it is never called", "",
+    }, "\n"), (check [=[
+local function helper(packet, disconnect_client)
+  disconnect_client = packet
+  local function read_auth() end
+end
+local read_query_result = function(inj) end
+do local read_query, connect_server end
+function read_query() if proxy then local read_query = 1 read_query = 2 end end
+disconnect_client = helper
+local function read_handshake() end
+getfenv(1).read_handshake = read_handshake]=]))
+  end)
+
+  it("knows where a local ends", function()
+    assert.equal("FILE: hooks read_query\n", (check [=[
+function read_query(packet)
+  local list, count = {}, 0
+  for i, each in pairs(list) do i = each repeat local x = i x = x + 1 until x > 3 end
+  for i = 1, (function(n) do n = n + 1 end return n end)(2) do i = i + 1 end
+  while (function(w) w = w + 1 return w end)(1) < 1 do local w = 1 w = w + 1 end
+  while (function() end)() do end count = 1
+  if count then local a = 1 a = 2 elseif list then local b = 1 b = 2 else local c = 1 c = 2 end
+  function list:method(...) self, count = {}, ... end
+  return { f = function(x) x, count = 1, { x = 1 } end }
+end]=]))
+    local names = {}
+    for name in check([=[
+function read_query(packet)
+  for i = 1, 2 do local a = i end
+  i = 1
+  if packet then local b = 1 else b = 2 end
+  local t = { f = function(c) d = { e = 1 } end }
+  while (function() local f end)() do local g end f, g = 1, 2
+  c = 1
+end
+packet = 1]=]):gmatch("the global '(%w+)'") do
+      names[#names + 1] = name
+    end
+    assert.same({ "i", "b", "d", "f", "g", "c", "packet" }, names)
+  end)
+
+  it("looks at an index that is a string too", function()
+    assert.equal("FILE: no hooks of its own (modules that it requires may have some)\n"
+      .. "FILE:1: warning: proxy.PROXY_SEND_RESLT does not exist\n"
+      .. "FILE:1: warning: proxy.connection.clients does not exist\n", (check [=[
+print(proxy["PROXY_SEND_RESLT"], proxy['PROXY_SEND_RESULT'], proxy["connection"].clients, proxy[x], proxy["a" .. x])
+proxy["own"] = 1 proxy.queries["a-b"] = 1]=]))
   end)
 
   it("looks at an empty file, a file that is no text, and a folder", function()
