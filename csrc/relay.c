@@ -201,7 +201,7 @@ static bool is_idle(const struct relay *r) {
 }
 
 void relay_close_if_idle(struct relay *r) {
-  if (r->close_when_idle && !r->ended && is_idle(r)) end_relay(r, "idle", NULL, NULL);
+  if ((r->close_when_idle || r->close_after_answer) && !r->ended && is_idle(r)) end_relay(r, "idle", NULL, NULL);
 }
 
 /* --- client to server -------------------------------------------------------------------------------------- */
@@ -294,6 +294,11 @@ enum next { NEXT_PACKET, NEXT_HOLD, NEXT_PASSED };
 static enum next next_command(struct relay *r, const uint8_t *data, size_t length, size_t *at, size_t *sent) {
   const uint8_t *packet = data + *at;
   size_t left = length - *at;
+  if (r->close_after_answer) {
+    relay_write_server(r, data + *sent, *at - *sent);
+    *at = *sent = length;
+    return NEXT_PASSED;
+  }
   if (r->barrier) return NEXT_HOLD;
   if (left >= PACKET_HEADER_SIZE && (packet[3] != 0 || memcmp(packet, "\0\0", 3) == 0)) return NEXT_PACKET;
   if (left <= PACKET_HEADER_SIZE) return NEXT_HOLD;
@@ -320,8 +325,8 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
     }
     if (r->waiting && framing_at_boundary(&r->request)) {
       if (!is_clients_turn(r)) break;
-    } else if ((r->watching || r->barrier) && framing_at_boundary(&r->request) && !r->uploading &&
-               !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
+    } else if ((r->watching || r->barrier || r->close_after_answer) && framing_at_boundary(&r->request) &&
+               !r->uploading && !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
       enum next next = next_command(r, data, length, &at, &sent);
       if (next == NEXT_HOLD) break;
       if (next == NEXT_PASSED) continue;

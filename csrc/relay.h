@@ -10,8 +10,9 @@
  *   owner:on_local_infile(relay, answer)    a server answers an injected command by asking for a file: the client gets
  *                                           to see that, and the rest of the answer too; if he waits for an answer
  *   owner:on_relay_end(relay, side, message, code)  "client" or "server" has closed (message nil) or failed, or broke
- *                                           the protocol; "timeout"; "idle" after close_when_idle(). The other side
- *                                           has been told, both streams close by themselves.
+ *                                           the protocol; "timeout"; "idle" after close_when_idle() or
+ *                                           close_after_answer(). The other side has been told, both streams close by
+ *                                           themselves.
  * A relay with a script (relay_script.h) has more to say in these.
  * Commands and their answers stay in order: watched commands are offered one at a time, when no answer is due. */
 #ifndef MYSQL_RELAY_H
@@ -69,6 +70,7 @@ struct relay {
   bool client_done;  /* it sends no more, but may wait for answers */
   bool server_told;  /* of that */
   bool close_when_idle;
+  bool close_after_answer; /* that too, and no further command is looked at */
   bool ended;
   uint64_t commands, from_client, from_server;
   uint64_t now;           /* ns: when the bytes came that are looked at, if they are timed */

@@ -270,6 +270,21 @@ static int close_when_idle(lua_State *L) {
   return 0;
 }
 
+/* relay:close_after_answer(yes): ends the session once the client's command at hand has been answered, with
+ * on_relay_end(relay, "idle"), or not after all. What it has sent behind that command is not looked at. */
+static int close_after_answer(lua_State *L) {
+  struct relay *r = check_relay(L);
+  r->close_after_answer = lua_toboolean(L, 2);
+  if (!r->ended) relay_close_if_idle(r);
+  return 0;
+}
+
+/* relay:client_has_left(): whether it sends no more, and is there for its answers at the most. */
+static int client_has_left(lua_State *L) {
+  lua_pushboolean(L, check_relay(L)->client_done);
+  return 1;
+}
+
 /* relay:count(statistics, backend, user, schema [, seconds, log_slow]): from here on commands are counted in a
  * mysql.statistics, and for a server (nil: none) and an account; log_slow(command) is called for each that has taken so
  * many seconds (relay_slow.c says what it gets). To be called again when it has another server, or the account has
@@ -356,6 +371,8 @@ void relay_open(lua_State *L) {
                                      {"reply", reply},
                                      {"inject", inject},
                                      {"close_when_idle", close_when_idle},
+                                     {"close_after_answer", close_after_answer},
+                                     {"client_has_left", client_has_left},
                                      {"count", count},
                                      {"counters", counters},
                                      {"times", times},

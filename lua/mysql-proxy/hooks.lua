@@ -42,7 +42,7 @@ local function new_call(session)
   last = last + 1
   local call = setmetatable({ number = last, session = session }, Call)
   session.own_call, calls[last] = call, call
-  if session.relay and not session.closes_after_answer then
+  if session.relay then
     session.relay:serve(call, call.number)
   end
   return call

@@ -275,9 +275,19 @@ function Session:begin_queries()
   if bug_25371.has(self.server) then
     bug_25371.guard(self)
   end
+  self.relay:close_after_answer(self.closes_after_answer)
   self.relay:start()
-  if self.proxy.shutting_down or self.closes_after_answer then
+  if self.proxy.shutting_down then
     self.relay:close_when_idle()
+  end
+end
+
+--- Whether the session ends when the client's command at hand, or its login, has been answered.
+---@param yes boolean
+function Session:close_after_answer(yes)
+  self.closes_after_answer = yes
+  if self.relay then
+    self.relay:close_after_answer(yes)
   end
 end
 

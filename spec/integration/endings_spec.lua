@@ -5,6 +5,7 @@ local uv = require "luv"
 local process = require "spec.support.process"
 local proxies = require "spec.support.proxy"
 local raw = require "spec.support.raw"
+local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
 for _, server in ipairs(servers.all()) do
@@ -93,6 +94,56 @@ for _, server in ipairs(servers.all()) do
       local direct = answer(server.port)
       assert.equal(5, #direct)
       assert.same(direct, answer(proxy.port))
+      all_returned()
+    end)
+
+    it("by a client that leaves ends what a script has still to send for it", function()
+      server:sql("CREATE TABLE test.queued (number INT)")
+      local queueing = scripted.start(server, [[
+        function read_query(packet)
+          if packet == "\3work" then
+            for number = 1, 3 do
+              proxy.queries:append(number, "\3INSERT INTO queued SELECT GET_LOCK('queued', 1000)")
+            end
+          elseif packet == "\3poll" then
+            proxy.queries:append(1, "\3DO 1", { resultset_is_needed = true })
+          end
+          if #proxy.queries > 0 then return proxy.PROXY_SEND_QUERY end
+        end
+        function read_query_result(inj)
+          if inj.query == "\3DO 1" then
+            print("polled")
+            proxy.queries:append(1, "\3DO 1", { resultset_is_needed = true })
+            return proxy.PROXY_IGNORE_RESULT
+          end
+        end
+        function disconnect_client() print("left") end]])
+      local function prints(pattern)
+        assert(process.wait_until(function()
+          return queueing.process:stdout():find(pattern)
+        end), queueing.process:stdout())
+      end
+
+      local holder, worker = login(), login(queueing.port)
+      holder:ask("SELECT GET_LOCK('queued', 0)")
+      worker:ask("USE test")
+      worker:send("\3work")
+      becomes("1", function()
+        return server:sql("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'User%lock'")
+          :match("%d+")
+      end)
+      worker:close()
+      holder:close()
+      prints("^left\n")
+      assert.equal("1\n", server:sql("SELECT COUNT(*) FROM test.queued"))
+
+      local poller = login(queueing.port)
+      poller:send("\3poll")
+      prints("polled\n")
+      poller:close()
+      prints("polled\nleft\n$")
+      queueing:stop()
+      server:sql("DROP TABLE test.queued")
       all_returned()
     end)
 

@@ -325,6 +325,23 @@ for _, server in ipairs(servers.all()) do
       series:prints("^left\n$")
     end)
 
+    it("read_query answers every command, and nobody is told who would not listen", function()
+      series:run [[function read_query(packet)
+        print(packet:byte())
+        proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "no " .. packet:byte() }
+        return proxy.PROXY_SEND_RESULT
+      end]]
+      local client = series:login()
+      for _, command in ipairs { "\22SELECT ?", "\24\1\0\0\0\0\0x", "\23\1\0\0\0", "\25\1\0\0\0", "\14", "\1" } do
+        client:send(command)
+      end
+      for _, number in ipairs { 22, 23, 14, 1 } do
+        assert.equal("no " .. number, client:answer(client:packet()).errmsg)
+      end
+      assert.equal("", client:rest())
+      series:prints("22\n24\n23\n25\n14\n1\n", true)
+    end)
+
     it("read_query_result says something that means nothing", function()
       series:run [[
         function read_query(packet)

@@ -223,8 +223,10 @@ describe("a script that is the server", function()
     assert.equal(0, client.challenge.thread_id)
     for command = 0, 255 do
       client:send(string.char(command) .. "x")
-      local payload, sequence = client:packet()
-      assert.same({ "command " .. command, 1 }, { proto.from_err_packet(payload).errmsg, sequence })
+      if command ~= 24 and command ~= 25 then -- COM_STMT_SEND_LONG_DATA, COM_STMT_CLOSE: nobody would read it
+        local payload, sequence = client:packet()
+        assert.same({ "command " .. command, 1 }, { proto.from_err_packet(payload).errmsg, sequence })
+      end
     end
   end)
 

@@ -1,6 +1,9 @@
 -- What a script finds in `proxy`: the constants, the backends, its connection, the queue.
 
+local packet = require "mysql.packet"
+
 local process = require "spec.support.process"
+local raw = require "spec.support.raw"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
@@ -304,7 +307,18 @@ for _, server in ipairs(servers.all()) do
     end)
 
     describe("connection_close", function()
-      it("closes after the answer, whoever made it", function()
+      -- More commands than the one at hand, which the client sends without waiting for its answer.
+      local LATE = packet.frame("\3INSERT INTO late VALUES (1)", 0):rep(3)
+
+      before_each(function()
+        server:sql("CREATE TABLE test.late (number INT)")
+      end)
+
+      after_each(function()
+        server:sql("DROP TABLE test.late")
+      end)
+
+      it("closes after the answer, whoever made it, and the rest is not carried out", function()
         series:run [[
           function read_query(packet)
             local way = packet:match("^\3SELECT '(%a+)'")
@@ -326,21 +340,36 @@ for _, server in ipairs(servers.all()) do
           end]]
         for _, way in ipairs { "made", "queued", "streamed", "later", "forwarded", "cancelled" } do
           local other = series:login()
-          assert.same({ { way } }, other:ask(("SELECT '%s'"):format(way)).rows)
+          local first = "\3SELECT '" .. way .. "'"
           if way == "cancelled" then
+            assert.same({ { way } }, other:ask(first:sub(2)).rows)
             assert.same({ { "1" } }, other:ask("SELECT 1").rows)
           else
+            other:ask("USE test")
+            other:write(packet.frame(first, 0) .. LATE)
+            assert.same({ { way } }, other:answer(other:packet()).rows)
             assert.truthy(other:wait_for_end(), way)
+            assert.equal("", other:rest())
           end
         end
+        assert.equal("0\n", server:sql("SELECT COUNT(*) FROM test.late"))
       end)
 
-      it("closes after the login too", function()
-        series:run "function read_auth_result() proxy.connection.connection_close = true end"
-        local other = series:login()
-        assert.is_nil(other.refused)
-        assert.truthy(other:wait_for_end())
-      end)
+      for _, hook in ipairs { "connect_server", "read_auth", "read_auth_result" } do
+        it("closes after the login too, in " .. hook, function()
+          series:run(("function %s() proxy.connection.connection_close = true end"):format(hook))
+          local other = raw.connect(series.proxy.port)
+          function other:send(payload, sequence)
+            self:write(packet.frame(payload, sequence) .. packet.frame("\2test", 0) .. LATE)
+          end
+          other:login("nopass")
+          assert.is_nil(other.refused)
+          assert.truthy(other:wait_for_end())
+          assert.equal("", other:rest())
+          assert.equal("0\n", server:sql("SELECT COUNT(*) FROM test.late"))
+          other:close()
+        end)
+      end
     end)
 
     describe("the queue", function()

@@ -30,6 +30,9 @@ local COM_QUIT, COM_INIT_DB, COM_CHANGE_USER = constants.COM_QUIT, constants.COM
 
 local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
 
+-- Of these the client would take an answer, whoever gives one, for that to its next command.
+local MAY_NOT_BE_ANSWERED = { [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
+
 -- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID, COM_CLONE, COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: nobody can wait for the end
 -- of the answer.
 local ENDLESS = { [18] = true, [30] = true, [32] = true, [33] = true }
@@ -61,9 +64,6 @@ end
 local function done(session, packets)
   session.command, session.queued = false, false
   session.relay:reply(packets)
-  if session.closes_after_answer then
-    session.relay:close_when_idle()
-  end
 end
 
 -- read_query ------------------------------------------------------------------------------------------------------
@@ -111,9 +111,6 @@ function forward(session)
   local follows = followed(packet, kind)
   session.command, session.forwarded = false, follows
   session.relay:forward(follows or guard and kind == COM_RESET_CONNECTION)
-  if session.closes_after_answer then
-    session.relay:close_when_idle()
-  end
 end
 
 local run_queue
@@ -130,7 +127,7 @@ local function decided(session, result, failed)
   end
   session.queue:reset()
   if verdict == SEND_RESULT then
-    return done(session, made_by_script(session))
+    return done(session, not MAY_NOT_BE_ANSWERED[session.command_kind] and made_by_script(session) or nil)
   elseif verdict == SEND_QUERY then
     critical(session, "'return proxy.PROXY_SEND_QUERY' used without proxy.queue:append() or :prepend(). "
       .. "Assuming 'nil' was returned")
@@ -193,7 +190,9 @@ function run_queue(session, packets)
       relay:answer(packets)
       packets = nil
     end
-    if guard and tell_first(session, run_queue) then
+    if session.queued and relay:client_has_left() then
+      return session:close("client closed")
+    elseif guard and tell_first(session, run_queue) then
       return
     end
     local packet, id, streamed = take(session.queue)
@@ -211,7 +210,7 @@ function run_queue(session, packets)
     elseif streamed and session.answers > 0 then
       critical(session, "proxy.queries:append() in %s can only have one injected query without "
         .. "{ resultset_is_needed = true } set. We close the client connection now.", session.proxy.lua_script)
-      session.closes_after_answer = true
+      session:close_after_answer(true)
       return done(session)
     else
       streamed = streamed and not UNANSWERED[command_kind] and kind ~= COM_CHANGE_USER

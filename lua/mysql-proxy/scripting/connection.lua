@@ -1,7 +1,5 @@
 -- proxy.connection: who talks to whom. What a script reads is looked up when it reads it.
 
-local hooks = require "mysql-proxy.hooks"
-
 local M = {}
 
 local SESSION = {} -- the key of the session in these tables, which scripts cannot name
@@ -177,8 +175,7 @@ function meta.__newindex(self, key, value)
     if type(value) ~= "boolean" then
       error(("bad argument to 'connection_close' (boolean expected, got %s)"):format(type(value)), 2)
     end
-    session.closes_after_answer = value
-    hooks.take_from_relay(session)
+    session:close_after_answer(value)
   else
     error(("proxy.connection.%s is not writable"):format(tostring(key)), 2)
   end

@@ -29,7 +29,7 @@
 ---@field client ProxySide
 ---@field server ProxySide|nil nil while no server is attached
 ---@field backend_ndx integer writable: which backend; 0 gives the connection to the pool
----@field connection_close boolean writable: close after the current result
+---@field connection_close boolean writable: close after the current result; commands behind it are dropped
 ---@field thread_id integer|nil
 ---@field default_db string|nil
 ---@field mysqld_version integer|nil
