@@ -59,7 +59,7 @@ end
 
 local function traceback(thread, message)
   if type(message) ~= "string" then
-    return "(null)"
+    message = "(null)"
   elseif message:find("attempt to yield across metamethod/C-call boundary", 1, true) then
     message = message .. ": a hook cannot wait inside of a metamethod, or a function that C calls (table.sort, gsub)"
   end

@@ -122,8 +122,8 @@ for _, server in ipairs(servers.all()) do
 
     for way, text in pairs {
       ["error"] = '%[string "[^\n]*"%]:2: oops',
-      ["error({})"] = "%(null%)",
-      ["error(nil)"] = "%(null%)",
+      ["error({})"] = "%(null%)\n\t%[C%]: in function 'error'\n\t%[string [^\n]*:3: in ",
+      ["error(nil)"] = "%(null%)\n\t%[C%]: in function 'error'\n\t%[string [^\n]*:4: in ",
       ["a call of nil"] = "[^\n]*attempt to index field 'nobody'",
       ["endless recursion"] = "[^\n]*stack overflow",
       ["recursion in C"] = "[^\n]*stack overflow",
