@@ -1,5 +1,6 @@
 /* Lua module mysql.resultset, the reader: what a server answered to a command, as scripts see it. Nothing is decoded
- * before it is asked for. resultset_writer.c has the functions that make answers.
+ * before it is asked for. resultset_writer.c has the functions that make answers, resultset_classic.c one that changes
+ * their form.
  *
  * new(bytes, command, capabilities): bytes are the packets of the complete answer to a command, headers included.
  * capabilities: the flags that client and server have agreed on, MariaDB's extended ones multiplied by 2^32.
@@ -575,5 +576,6 @@ LUA_MODULE luaopen_mysql_resultset(lua_State *L) {
   lua_pushcfunction(L, take_back);
   lua_setfield(L, -2, "take_back");
   resultset_writer_open(L);
+  resultset_classic_open(L);
   return 1;
 }

@@ -1,4 +1,5 @@
-/* What the two files of mysql.resultset share: resultset.c reads answers, resultset_writer.c makes them. */
+/* What the files of mysql.resultset share: resultset.c reads answers, resultset_writer.c makes them,
+ * resultset_classic.c changes their form. */
 #ifndef MYSQL_RESULTSET_H
 #define MYSQL_RESULTSET_H
 
@@ -43,6 +44,8 @@ struct resultset *resultset_check(lua_State *L, int index);
 
 /* Adds to_packets, frame and renumber to the module's table, which is on top of the stack. */
 void resultset_writer_open(lua_State *L);
+/* Adds from_classic. */
+void resultset_classic_open(lua_State *L);
 
 LUA_MODULE luaopen_mysql_resultset(lua_State *L);
 

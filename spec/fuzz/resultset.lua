@@ -1,6 +1,6 @@
 -- Properties: a reader gives the same each time, or says that the answer is malformed; the rows are not more than it
--- counts; a text result set that it reads, made into packets again, reads the same; renumbered packets are the same but
--- for their numbers.
+-- counts; a text result set that it reads, made into packets again, reads the same, and made for no capabilities and
+-- translated it is the same as made for these; renumbered packets are the same but for their numbers.
 -- Input: as that of fuzz_response.c.
 
 local packet = require "mysql.packet"
@@ -75,6 +75,19 @@ local function same_rows(a, b, columns)
   end
 end
 
+local function payloads_of(bytes)
+  local payloads, at = {}, 1
+  while at <= #bytes do
+    local payload, _
+    payload, _, at = packet.parse(bytes, at)
+    if not payload then -- a chain without its end
+      break
+    end
+    payloads[#payloads + 1] = payload
+  end
+  return payloads
+end
+
 local function check_made_again(fields, rows, capabilities)
   local bytes, _, warnings = resultset.to_packets({ fields = fields, rows = rows }, capabilities, 1)
   assert(#warnings == 0)
@@ -84,6 +97,8 @@ local function check_made_again(fields, rows, capabilities)
     assert(field.name == fields[i].name and field.type == fields[i].type)
   end
   same_rows(rows, (read_rows(again)), #fields)
+  local classic = payloads_of((resultset.to_packets({ fields = fields, rows = rows }, 0, 1)))
+  assert(resultset.frame(resultset.from_classic(classic, COM_QUERY, capabilities), 1) == bytes)
 end
 
 local function check_numbers(bytes)
@@ -124,4 +139,7 @@ return function(input)
     check_made_again(fields, rows, capabilities)
   end
   check_numbers(bytes)
+  local payloads = payloads_of(bytes)
+  local translated = resultset.from_classic(payloads, command, capabilities)
+  assert(translated == payloads or #translated >= 1 and #translated <= #payloads)
 end

@@ -1,18 +1,45 @@
 -- Answers that a script makes (proxy.response), as they arrive at the client.
 
 local packet = require "mysql.packet"
+local proto = require "mysql.proto"
 
 local process = require "spec.support.process"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
 -- `ANSWER expression` is answered with that response; `RUN statements` with what they have left in `proxy.response`;
--- `COUNT statement` with what the script sees of the server's answer to it.
+-- `COUNT statement` with what the script sees of the server's answer to it; `CLASSIC name`, COM_STMT_EXECUTE and
+-- COM_FIELD_LIST with packets as scripts made them in 2007, with LATER in place of the server's answer.
 local SCRIPT = [[
   local constants = setmetatable({}, { __index = function(_, name)
     return proxy["MYSQLD_PACKET_" .. name] or proxy["MYSQL_TYPE_" .. name] or _G[name]
   end })
+  local A = "\3def\0\0\0\1a\1a\12\8\0\32\0\0\0\253\0\0\0\0\0"
+  local EOF, MORE = "\254\0\0\2\0", "\254\0\0\10\0"
+  local CLASSIC = {
+    ONE = { "\1", A, EOF, "\3abc", "\251", EOF },
+    TWO = { "\1", A, MORE, "\3abc", MORE, "\1", A, EOF, "\3def", EOF },
+    FAILS = { "\1", A, EOF, "\3abc", "\255\81\4#07000failed" },
+    EXECUTED = { "\1", A, EOF, "\0\0\3abc", EOF },
+    FIELDS = { A .. "\251", EOF },
+  }
+  local function classic(name)
+    proxy.response = { type = proxy.MYSQLD_PACKET_RAW, packets = CLASSIC[name] }
+    return proxy.PROXY_SEND_RESULT
+  end
   function read_query(packet)
+    local command, name = packet:byte(), packet:match("CLASSIC (%u+)")
+    if command == proxy.COM_STMT_EXECUTE then
+      return classic("EXECUTED")
+    elseif command == proxy.COM_FIELD_LIST then
+      return classic("FIELDS")
+    elseif name and packet:find("LATER") then
+      later = name
+      proxy.queries:append(1, "\3SELECT 1")
+      return proxy.PROXY_SEND_QUERY
+    elseif name and command == proxy.COM_QUERY then
+      return classic(name)
+    end
     local kind, text = packet:match("^\3(%u+) (.*)")
     if kind == "ANSWER" then
       proxy.response = setfenv(assert(loadstring("return " .. text)), constants)()
@@ -26,7 +53,9 @@ local SCRIPT = [[
     end
   end
   function read_query_result(inj)
-    if inj.query:find("NOTHING") then
+    if later then
+      return classic(later)
+    elseif inj.query:find("NOTHING") then
       proxy.response = { type = proxy.MYSQLD_PACKET_RAW, packets = {} }
       return proxy.PROXY_SEND_RESULT
     end
@@ -37,6 +66,7 @@ local SCRIPT = [[
 ]]
 
 local FAILED = "\255\81\4#07000(lua) handling proxy.response failed, check error-log"
+local DEPRECATE_EOF = proto.capabilities.CLIENT_DEPRECATE_EOF
 local EOF = "\254\0\0\2\0"
 
 local function lenenc(text)
@@ -241,17 +271,87 @@ for _, server in ipairs(servers.all()) do
       end
     end)
 
-    it("is shown by the server's own client", function()
-      local function shows(statement, ...)
-        local program, args = server:client()
-        for _, list in ipairs { server.clear_text, server:login(series.proxy.port), { ... }, { "-e", statement } } do
-          for _, argument in ipairs(list) do
-            args[#args + 1] = argument
+    it("has the form that the client has agreed upon, if the script wrote the classic one", function()
+      local modern = series:login("nopass", DEPRECATE_EOF)
+      local A, B = "\3def\0\0\0\1a\1a\12\8\0\32\0\0\0\253\0\0\0\0\0", "\3abc"
+      local MORE, OK_AS_EOF, OK_WITH_MORE = "\254\0\0\10\0", "\254\0\0\2\0\0\0", "\254\0\0\10\0\0\0"
+      for command, answers in pairs {
+        ["\3CLASSIC ONE"] = { { "\1", A, EOF, B, "\251", EOF }, { "\1", A, B, "\251", OK_AS_EOF } },
+        ["\3LATER CLASSIC ONE"] = { { "\1", A, EOF, B, "\251", EOF }, { "\1", A, B, "\251", OK_AS_EOF } },
+        ["\3CLASSIC TWO"] = {
+          { "\1", A, MORE, B, MORE, "\1", A, EOF, "\3def", EOF },
+          { "\1", A, B, OK_WITH_MORE, "\1", A, "\3def", OK_AS_EOF },
+        },
+        ["\3CLASSIC FAILS"] = {
+          { "\1", A, EOF, B, "\255\81\4#07000failed" }, { "\1", A, B, "\255\81\4#07000failed" },
+        },
+        ["\23\1\0\0\0\0\1\0\0\0"] = { { "\1", A, EOF, "\0\0" .. B, EOF }, { "\1", A, "\0\0" .. B, OK_AS_EOF } },
+        ["\4t\0"] = { { A .. "\251", EOF }, { A .. "\251", OK_AS_EOF } },
+      } do
+        for i, who in ipairs { client, modern } do
+          who:send(command)
+          for number, expected in ipairs(answers[i]) do
+            assert.same({ expected, number }, { who:packet() }, command)
           end
         end
-        local code, output, errors = process.run(program, args)
-        return code == 0 and output or errors
       end
+    end)
+
+    it("is sent byte for byte if a script wrote the form of today, or no answer", function()
+      local modern = series:login("nopass", DEPRECATE_EOF)
+      local A, OK_AS_EOF = column("a", 253), "\254\0\0\2\0\0\0"
+      for _, packets in ipairs {
+        { "\1", A, "\3abc", OK_AS_EOF }, { "\1", A, OK_AS_EOF }, { "\1", A, EOF }, { "\1", A, EOF, "\3ab", EOF },
+        { "\1\1", A, EOF, EOF }, { "\10greeting" }, { EOF }, { "\0\0\0\2\0\0\0", EOF }, { "x", "y", "" },
+      } do
+        local list = {}
+        for i, text in ipairs(packets) do
+          list[i] = ("%q"):format(text):gsub("\\000", "\\0")
+        end
+        modern:send(("\3ANSWER { type = RAW, packets = { %s } }"):format(table.concat(list, ", ")))
+        for number, expected in ipairs(packets) do
+          assert.same({ expected, number }, { modern:packet() })
+        end
+      end
+    end)
+
+    local function shows(statement, ...)
+      local program, args = server:client()
+      for _, list in ipairs { server.clear_text, server:login(series.proxy.port), { ... }, { "-e", statement } } do
+        for _, argument in ipairs(list) do
+          args[#args + 1] = argument
+        end
+      end
+      local code, output, errors = process.run(program, args)
+      return code == 0 and output or errors
+    end
+
+    it("in the classic form is shown by the server's own client, and by others", function()
+      assert.equal("a\nabc\nNULL\n", shows("CLASSIC ONE", "-B"))
+      assert.equal("a\nabc\nNULL\n", shows("LATER CLASSIC ONE", "-B"))
+      assert.equal("a\nabc\na\ndef\n", shows("CLASSIC TWO", "-B"))
+      assert.matches("ERROR 1105 %(07000%) at line 1: failed\n", shows("CLASSIC FAILS", "-B"))
+      local code, output, errors = process.run("/usr/bin/perl", { "-MDBI", "-e", ([[
+        my $db = DBI->connect("DBI:mysql:host=127.0.0.1;port=%d", "nopass", "", { RaiseError => 1 });
+        for my $name ("ONE", "TWO") {
+          print join(" ", map { $_->[0] // "NULL" } @{ $db->selectall_arrayref("CLASSIC $name") }), "\n";
+        }]]):format(series.proxy.port) })
+      assert.equal("", errors)
+      assert.same({ 0, "abc NULL\nabc\n" }, { code, output })
+      code, output, errors = process.run("/usr/bin/python3", { "-c", ([[
+import pymysql
+c = pymysql.connect(host="127.0.0.1", port=%d, user="nopass", password="")
+with c.cursor() as cursor:
+    cursor.execute("CLASSIC ONE")
+    print(cursor.fetchall())
+    cursor.execute("CLASSIC TWO")
+    print(cursor.fetchall(), cursor.nextset(), cursor.fetchall(), cursor.nextset())
+]]):format(series.proxy.port) })
+      assert.equal("", errors)
+      assert.same({ 0, "(('abc',), (None,))\n(('abc',),) True (('def',),) None\n" }, { code, output })
+    end)
+
+    it("is shown by the server's own client", function()
       assert.equal("a\tb\tc\n1\tNULL\t1.5\n2\tNULL\tx\n", shows([[ANSWER { type = OK, resultset = {
         fields = { { name = "a", type = LONG }, { name = "b", type = STRING }, { name = "c", type = STRING } },
         rows = { { 1, nil, 1.5 }, { "2", true, "x" } } } }]], "-B"))

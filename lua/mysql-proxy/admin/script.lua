@@ -35,7 +35,7 @@ local function answered(session, payload, result, failed)
     return session:close()
   elseif hooks.verdict(result) == scripting.SEND_RESULT then
     session.client:write((responses.packets(responses.of(session.view), session.sequence, session.capabilities,
-      session.proxy.log, session.proxy.lua_script)))
+      session.proxy.log, session.proxy.lua_script, payload:byte())))
     return session:done()
   end
   local other = result ~= nil and not failed

@@ -47,7 +47,7 @@ end
 
 local function made_by_script(session)
   return (responses.packets(responses.of(session.view), 1, session.capabilities, session.proxy.log,
-    session.proxy.lua_script))
+    session.proxy.lua_script, session.command_kind))
 end
 
 function M.begin_queries(session)

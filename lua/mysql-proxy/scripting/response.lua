@@ -51,7 +51,7 @@ writers[OK] = function(response, sequence, capabilities, log)
   } }, sequence)
 end
 
-writers[RAW] = function(response, sequence, _, log)
+writers[RAW] = function(response, sequence, capabilities, log, command)
   local packets = response.packets
   if packets == nil then
     error("proxy.response.packets isn't set", 0)
@@ -59,11 +59,13 @@ writers[RAW] = function(response, sequence, _, log)
     error(("proxy.response.packets has to be a table, is %s"):format(type(packets)), 0)
   elseif #packets == 0 then
     log:warning("proxy.response.packets is empty: the client gets nothing")
+  elseif command then
+    packets = resultset.from_classic(packets, command, capabilities)
   end
   return resultset.frame(packets, sequence)
 end
 
-local function write(response, sequence, capabilities, log)
+local function write(response, sequence, capabilities, log, command)
   if response == nil then
     error("proxy.response isn't set", 0)
   elseif type(response) ~= "table" then
@@ -77,7 +79,7 @@ local function write(response, sequence, capabilities, log)
   if not writer then
     error(("proxy.response.type is unknown: %s"):format(tostring(response.type)), 0)
   end
-  return writer(response, sequence, capabilities, log)
+  return writer(response, sequence, capabilities, log, command)
 end
 
 local IS_THERE = 1 -- its place in a view, which begins with false there
@@ -126,11 +128,12 @@ end
 ---@param capabilities number of the session
 ---@param log table
 ---@param script string its path, for the log
+---@param command integer|nil the first byte of what is answered; nil: no command
 ---@return string packets with their headers
 ---@return integer next the number of what follows them
-function M.packets(response, sequence, capabilities, log, script)
+function M.packets(response, sequence, capabilities, log, script, command)
   sequence = sequence % 256
-  local ok, packets, next = pcall(write, response, sequence, capabilities, log)
+  local ok, packets, next = pcall(write, response, sequence, capabilities, log, command)
   if ok then
     return packets, next
   end

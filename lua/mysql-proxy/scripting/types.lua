@@ -67,7 +67,7 @@
 ---@field resultset { fields: { name: string, type: integer }[], rows: any[][], charset?: integer }|nil 45: utf8mb4
 ---@field affected_rows integer|nil
 ---@field insert_id integer|nil
----@field packets string[]|nil of a RAW response: payloads
+---@field packets string[]|nil of a RAW response: payloads; results in the classic form get the client's, else as it is
 
 ---@class InjectionField
 ---@field name string
