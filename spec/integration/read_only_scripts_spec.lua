@@ -6,11 +6,31 @@ local servers = require "spec.support.server"
 
 -- The client's statement goes on as it came, or takes another way that the word in front of it names.
 local SCRIPT = [[
-  local ways = {}
+  local ways, needed, seen, decision = {}, { resultset_is_needed = true }, {}, nil
   function ways.append(packet) proxy.queries:append(1, packet, { resultset_is_needed = true }) end
   function ways.stream(packet) proxy.queries:append(1, packet, { resultset_is_needed = false }) end
   function ways.prepend(packet) proxy.queries:append(1, "\3SELECT 1") proxy.queries:prepend(2, packet) end
   function ways.second(packet) proxy.queries:append(1, "\3SELECT 1") proxy.queries:append(2, packet) end
+  function ways.first(packet) proxy.queries:append(1, packet, needed) proxy.queries:append(2, "\3SELECT 2", needed) end
+  function ways.replace(packet) decision = proxy.PROXY_SEND_RESULT ways.first(packet) end
+  function ways.ignore(packet) decision = proxy.PROXY_IGNORE_RESULT ways.first(packet) end
+  function ways.fail(packet) decision = "fail" ways.first(packet) end
+  function ways.wait(packet) decision = "wait" ways.first(packet) end
+  function ways.more(packet) decision = "more" ways.append(packet) end
+  function ways.streamed(packet) decision = proxy.PROXY_IGNORE_RESULT ways.stream(packet) end
+  function ways.many(packet)
+    for id = 1, 3000 do proxy.queries:append(id, packet, needed) end
+    proxy.queries:append(9999, "\3SELECT 2", needed)
+  end
+  function ways.count()
+    proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = #seen }
+    return proxy.PROXY_SEND_RESULT
+  end
+  function ways.seen()
+    proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = table.concat(seen, "; ") }
+    seen = {}
+    return proxy.PROXY_SEND_RESULT
+  end
   function ways.later(packet) later = packet proxy.queries:append(1, "\3SELECT 1") end
   function read_query(packet)
     local way, rest = packet:match("^\3(%l+): (.*)")
@@ -24,12 +44,30 @@ local SCRIPT = [[
         errmsg = proxy.connection.server and "taken" or proxy.backends[1].idling_connections .. " idle" }
       return proxy.PROXY_SEND_RESULT
     elseif way then
-      ways[way]((rest:gsub("^COM (%d+)%s?", function(command) return string.char(command) end)
-        :gsub("^([^\1-\31])", "\3%1")))
-      return proxy.PROXY_SEND_QUERY
+      return ways[way]((rest:gsub("^COM (%d+)%s?", function(command) return string.char(command) end)
+        :gsub("^([^\1-\31])", "\3%1"))) or proxy.PROXY_SEND_QUERY
     end
   end
   function read_query_result(inj)
+    local answer, what = inj.resultset, decision
+    seen[#seen + 1] = ("%d: %s %d %s"):format(inj.id, inj.query:sub(2, 7), answer.query_status,
+      answer.query_status == 255 and inj.query_time + inj.response_time .. " " .. answer.raw:sub(2, 9):gsub("%W", "")
+      or answer.row_count)
+    decision = nil
+    if what == "fail" then
+      error("failed on purpose")
+    elseif what == "wait" then
+      proxy.async.sleep(1)
+      return answer.query_status == 255 and proxy.PROXY_IGNORE_RESULT
+    elseif what == "more" then
+      proxy.queries:append(2, inj.query, needed)
+      proxy.queries:append(3, "\3SELECT 2", needed)
+      decision = proxy.PROXY_IGNORE_RESULT
+      return decision
+    elseif what then
+      proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "replaced" }
+      return what
+    end
     if later then
       proxy.queries:append(3, later)
       later = nil
@@ -91,6 +129,34 @@ for _, server in ipairs(servers.all()) do
 
     it("sends nothing of it behind another statement", function()
       assert.same({ { "1" } }, client:ask("second: " .. INSERT).rows)
+      still_reads()
+    end)
+
+    it("has its hook called for what it refuses, which decides as ever", function()
+      local REFUSED = "1: INSERT 255 0 HY000"
+      for _, case in ipairs {
+        { "first: ", 1290, REFUSED .. "; 2: SELECT 0 1" },
+        { "replace: ", "replaced", REFUSED .. "; 2: SELECT 0 1" },
+        { "ignore: ", { { "2" } }, REFUSED .. "; 2: SELECT 0 1" },
+        { "wait: ", { { "2" } }, REFUSED .. "; 2: SELECT 0 1" },
+        { "fail: ", 1290, REFUSED .. "; 2: SELECT 0 1" },
+        { "more: ", { { "2" } }, REFUSED .. "; 2: INSERT 255 0 HY000; 3: SELECT 0 1" },
+        { "second: ", { { "1" } }, "1: SELECT 0 1; 2: INSERT 255 0 HY000" },
+        { "streamed: ", 1290, REFUSED },
+        { "append: ", 1290, REFUSED },
+      } do
+        local answer = client:ask(case[1] .. INSERT)
+        local expected = case[2]
+        assert.same(expected, answer.rows or expected == answer.errmsg and expected or answer.errcode, case[1])
+        assert.equal(case[3], client:ask("seen: ").errmsg, case[1])
+      end
+      assert.matches("failed on purpose", proxy:log())
+      still_reads()
+    end)
+
+    it("refuses as many statements as a script likes", function()
+      client:ask("many: " .. INSERT)
+      assert.equal("3001", client:ask("count: ").errmsg)
       still_reads()
     end)
 

@@ -182,6 +182,26 @@ local function end_queue(session, packets)
   return done(session, packets)
 end
 
+local call_hook, take_decision
+
+-- The command of the queue at hand has an answer without a server: the port's refusal. False if the hook that sees it
+-- has not come to its end at once; what it leads to is done later then.
+---@return boolean finished
+---@return string|nil packets that the client gets
+local function answer_refused(session, refused, streamed)
+  local answer = resultset.new(refused, byte(session.queued), session.capabilities)
+  if streamed then
+    session.relay:answer(refused)
+  end
+  local finished, result = call_hook(session, answer, not streamed and answer)
+  if not finished then
+    return false, nil
+  end
+  local packets = take_decision(session, result)
+  resultset.take_back(answer)
+  return true, packets == answer and refused or packets
+end
+
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
   local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
@@ -201,10 +221,8 @@ function run_queue(session, packets)
     session.queued_follows = followed(packet, kind)
     streamed = streamed or ENDLESS[kind]
     local refused = guard and guard.refusal(session, packet)
-    if refused then
-      session.queued_follows = false
-      packets = may_answer(session) and refused or nil
-    elseif not session.server then
+    session.refused = refused
+    if not refused and not session.server then
       critical(session, "I have no server backend, closing connection")
       return session:close("no server")
     elseif streamed and session.answers > 0 then
@@ -214,8 +232,14 @@ function run_queue(session, packets)
       return done(session)
     else
       streamed = streamed and not UNANSWERED[command_kind] and kind ~= COM_CHANGE_USER
-      relay:inject(not own and packet or nil, streamed)
-      if not UNANSWERED[kind] then
+      local answered = UNANSWERED[kind]
+      if refused then
+        session.queued_follows = false
+        answered, packets = answer_refused(session, refused, streamed)
+      else
+        relay:inject(not own and packet or nil, streamed)
+      end
+      if not answered then
         return -- read_query_result goes on
       end
     end
@@ -266,15 +290,33 @@ local function kept_answer(session, verdict, kept)
   return kept
 end
 
-local function result_decided(session, result)
-  local kept = session.kept
+-- What the client gets, if anything, after the hook has returned.
+function take_decision(session, result)
+  local kept, verdict = session.kept, hooks.verdict(result)
   session.injection.resultset, session.kept = nil, false
   if kept then
-    run_queue(session, kept_answer(session, hooks.verdict(result), kept))
-    return resultset.take_back(kept) -- as of one that the relay deals with by itself
+    return kept_answer(session, verdict, kept)
   end
-  streamed_answer(session, hooks.verdict(result))
-  return run_queue(session)
+  streamed_answer(session, verdict)
+  return nil
+end
+
+local function result_decided(session, result)
+  local kept = session.kept
+  run_queue(session, take_decision(session, result))
+  if kept then
+    resultset.take_back(kept) -- as of one that the relay deals with by itself
+  end
+end
+
+-- The hook sees the answer; kept: the same, unless the client has got it.
+function call_hook(session, answer, kept)
+  local inj, hook = session.injection, find_hook(session, "read_query_result")
+  inj.resultset, session.kept = answer, kept or false
+  if hook ~= nil then
+    return run(session, "read_query_result", hook, inj, result_decided)
+  end
+  return true, nil
 end
 
 local TOO_LONG = "(proxy) the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"
@@ -361,25 +403,19 @@ function M.read_query_result(session, relay, error, kept, command, call, status,
   elseif not session.queued then
     return forwarded(session, relay, error, kept)
   end
-  local inj = session.injection
-  if not status then
-    local goes_on
-    goes_on, kept = prepare_answer(session, relay, error, kept)
-    if not goes_on then
-      return
+  if status then
+    session.injection.resultset, session.kept = kept, kept or false
+    if status == "done" then
+      return result_decided(session, result)
     end
-  end
-  inj.resultset, session.kept = kept, kept or false
-  if status == "done" then
-    return result_decided(session, result)
-  elseif status then
     return hooks.settle(call, "read_query_result", status, result, coroutine, result_decided)
   end
-  local finished = true
-  local hook = find_hook(session, "read_query_result")
-  if hook ~= nil then
-    finished, result = run(session, "read_query_result", hook, inj, result_decided)
+  local goes_on, finished
+  goes_on, kept = prepare_answer(session, relay, error, kept)
+  if not goes_on then
+    return
   end
+  finished, result = call_hook(session, kept, kept)
   if finished then
     return result_decided(session, result)
   end

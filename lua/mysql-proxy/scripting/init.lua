@@ -42,7 +42,7 @@ function M.begin(session, next)
   -- Never nil: Lua would make room for such a field anew each time.
   session.call, session.command, session.queued = false, false, false
   session.kept, session.forwarded, session.uploading, session.queued_follows = false, false, false, false
-  session.uploaded, session.telling = false, false
+  session.uploaded, session.telling, session.refused = false, false, false
   session.view = globals.view(proxy)
   session.queue = queue.new()
   session.view.queries = session.queue

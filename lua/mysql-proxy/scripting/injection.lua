@@ -15,11 +15,11 @@ function readers.type(self)
 end
 
 function readers.query_time(_, session)
-  return (session.relay:times())
+  return session.refused and 0 or (session.relay:times())
 end
 
 function readers.response_time(_, session)
-  return (select(2, session.relay:times()))
+  return session.refused and 0 or (select(2, session.relay:times()))
 end
 
 -- The client has got the answer: its counters are all that is left of it.
