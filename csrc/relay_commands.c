@@ -1,4 +1,5 @@
 /* What is decided about a watched command: see relay.h. */
+#include "query.h"
 #include "relay.h"
 
 enum { LOCAL_INFILE_REQUEST = 0xfb };
@@ -42,11 +43,28 @@ void relay_reply(struct relay *r, const uint8_t *packets, size_t length) {
   decided(r);
 }
 
+/* What stands between a command of our own and its text: query attributes, if the session has them. What is sent in
+ * place of the client's statement, or beside it, has the same. */
+static struct cursor attributes_of(const struct relay *r, uint8_t command) {
+  static const uint8_t no_attributes[] = {0, 1}; /* no parameters, one set of them */
+  if (command != COM_QUERY || !(r->capabilities & CLIENT_QUERY_ATTRIBUTES)) return cursor_over(NULL, 0);
+  const uint8_t *waiting = r->waiting ? relay_waiting_command(r) : NULL;
+  if (waiting && waiting[PACKET_HEADER_SIZE] == COM_QUERY) {
+    struct cursor client = cursor_over(waiting, r->command_length);
+    size_t length = (size_t)cursor_uint(&client, 3);
+    cursor_bytes(&client, 2); /* the packet's number, and the command */
+    client = cursor_over(client.at, length - 1);
+    const uint8_t *first = client.at;
+    query_skip_attributes(&client);
+    if (!client.failed) return cursor_over(first, (size_t)(client.at - first));
+  }
+  return cursor_over(no_attributes, sizeof no_attributes);
+}
+
 /* Writes a command of our own to the server in the form that the session uses. Result: how many packets it was. */
 static uint32_t write_command(struct relay *r, const uint8_t *payload, size_t length) {
-  static const uint8_t no_attributes[] = {0, 1}; /* no parameters, one set of them */
-  bool attributes = payload[0] == COM_QUERY && r->capabilities & CLIENT_QUERY_ATTRIBUTES;
-  size_t more = attributes ? sizeof no_attributes : 0, left = length + more;
+  struct cursor attributes = attributes_of(r, payload[0]);
+  size_t more = cursor_left(&attributes), left = length + more;
   uint32_t packets = 0;
   uint8_t header[PACKET_HEADER_SIZE];
   for (bool last = false; !last; packets++) {
@@ -55,9 +73,9 @@ static uint32_t write_command(struct relay *r, const uint8_t *payload, size_t le
     last = part < PACKET_MAX_PAYLOAD;
     store_header(header, part, (uint8_t)packets);
     relay_write_server(r, header, sizeof header);
-    if (packets == 0 && attributes) {
+    if (packets == 0 && more) {
       relay_write_server(r, payload, 1);
-      relay_write_server(r, no_attributes, more);
+      relay_write_server(r, attributes.at, more);
       payload++;
       part -= 1 + (uint32_t)more;
     }

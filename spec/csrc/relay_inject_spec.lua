@@ -83,6 +83,24 @@ describe("a relay", function()
       c.server:receives(packets(0, "\22SELECT ?"))
     end)
 
+    it("gives statements the attributes of the client's that waits", function()
+      local attributes = "\2\1\0\1\3\0\1n\254\0\1s\7\0\0\0\3abc"
+      watch(function(relay, command)
+        relay:inject((command:gsub("SELECT", "SELECT NOW(),")))
+      end, { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES })
+      function c.on_answer(_, relay)
+        relay:reply(packets(1, OK))
+      end
+      for number, text in ipairs { "1", ("x"):rep(LONGEST - #attributes - 9), ("x"):rep(LONGEST) } do
+        c.client:send(0, "\3" .. attributes .. "SELECT " .. text)
+        c.server:receives(packets(0, "\3" .. attributes .. "SELECT NOW(), " .. text))
+        c.server:send(number > 1 and 2 or 1, OK)
+        c.client:receives(packets(number > 2 and 2 or 1, OK))
+      end
+      c.client:send(0, "\22SELECT ?")
+      c.server:receives(packets(0, "\22SELECT NOW(), ?"))
+    end)
+
     it("hands the answer over to the client when the server asks for a file", function()
       watch(function(relay)
         relay:inject("\3LOAD")

@@ -53,7 +53,8 @@
 ---@field uuid string|nil writable
 ---@field pool ProxyPool
 
----@class ProxyQueries what is sent if read_query returns PROXY_SEND_QUERY; # is its length
+---@class ProxyQueries what is sent if read_query returns PROXY_SEND_QUERY; # is its length. A statement has the query
+---  attributes of the client's.
 ---@field append fun(self: ProxyQueries, id: integer, packet: string, options?: { resultset_is_needed: boolean })
 ---@field prepend fun(self: ProxyQueries, id: integer, packet: string, options?: { resultset_is_needed: boolean })
 ---@field reset fun(self: ProxyQueries)
