@@ -41,6 +41,10 @@ function read_query(packet)
     fields = { { name = "who" } }
     rows = { { proxy.connection.client.username .. " " .. proxy.connection.backend_ndx .. " "
       .. tostring(proxy.connection.server) } }
+  elseif query == "packets" then -- as scripts wrote them before there was anything to negotiate
+    proxy.response = { type = proxy.MYSQLD_PACKET_RAW, packets = {
+      "\1", "\3def\0\0\0\1a\1a\12\8\0\32\0\0\0\253\0\0\0\0\0", "\254\0\0\2\0", "\3abc", "\254\0\0\2\0" } }
+    return proxy.PROXY_SEND_RESULT
   elseif query == "shared" then
     fields = { { name = "shared" } }
     rows = { { tostring(proxy.global.shared) } }
@@ -103,6 +107,11 @@ describe("--admin-lua-script", function()
     assert.equal("command\tdescription\nSELECT * FROM help\tshows this help\nSELECT * FROM backends\tlists the "
       .. "backends and their state\n", (select(2, ask("select * from HELP"))))
     assert.equal("1105 (07000) at line 1: use 'SELECT * FROM help' to see the supported commands", refusal("SELECT 1"))
+  end)
+
+  it("shows the rows that the script has written as packets", function()
+    local code, output, errors = ask("packets")
+    assert.same({ 0, "a\nabc\n" }, { code, output }, errors)
   end)
 
   it("shares proxy.global with the proxy's script", function()

@@ -75,8 +75,8 @@ for _, server in ipairs(servers.all()) do
           path, name), true)
         process.write_file(path, "error({})")
         refused_with(EXECUTE_FAILED)
-        series:logs(("(critical) (lua-error) [%s]\n\t(null)\n\t[C]: in function 'error'\n\t%s:1: in main chunk\n"):format(
-          path, name), true)
+        series:logs(("(critical) (lua-error) [%s]\n\t(null)\n\t[C]: in function 'error'\n"
+          .. "\t%s:1: in main chunk\n"):format(path, name), true)
         process.write_file(path, string.dump(assert(loadstring("version = 5" .. EVAL))))
         refused_with(LOAD_FAILED)
         series:logs(("lua_load_file(%s) failed: %s is compiled Lua, a script has to be Lua's source text"):format(path,
