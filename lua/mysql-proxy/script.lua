@@ -20,11 +20,15 @@ end
 local ESCAPE = 27 -- what compiled Lua begins with
 
 --- A script's text, without a first line for the shell. Compiled Lua is refused: the interpreter believes whatever it
---- says, and it is of one interpreter only.
+--- says, and it is of one interpreter only. So is what is no regular file, as to open or to read it may take for ever.
 ---@param path string
 ---@return string|nil text
 ---@return string|nil message
 function M.read(path)
+  local stat = uv.fs_stat(path)
+  if stat and stat.type ~= "file" then
+    return nil, ("%s is no regular file (%s)"):format(path, stat.type)
+  end
   local file, message = io.open(path, "rb")
   if not file then
     return nil, message

@@ -84,6 +84,17 @@ for _, server in ipairs(servers.all()) do
         local code, output, errors = process.run(proxies.build .. "/mysql-proxy", { "--check-script=" .. path })
         assert.same({ 1, "" }, { code, output })
         assert.matches("is compiled Lua, a script has to be Lua's source text\n$", errors)
+        assert(os.remove(path))
+        for kind, make in pairs { fifo = "mkfifo %s", directory = "mkdir %s", char = "ln -s /dev/zero %s" } do
+          assert.equal(0, (process.run("sh", { "-c", make:format(path) })))
+          refused_with(LOAD_FAILED)
+          local text = ("%s is no regular file (%s)"):format(path, kind)
+          series:logs(("lua_load_file(%s) failed: %s"):format(path, text), true)
+          code, output, errors = process.run(proxies.build .. "/mysql-proxy", { "--check-script=" .. path })
+          assert.same({ 1, "" }, { code, output })
+          assert.matches(text .. "\n", errors, 1, true)
+          assert(os.remove(path))
+        end
         process.write_file(path, "version = 4" .. EVAL)
         is("4")
         assert.equal("1", says(series.clients[1], "version"))
