@@ -325,8 +325,8 @@ function M.wait(start)
   call.timer:start(math.floor(proxy.hook_timeout * 1000), 0, proxy.log:guard(function()
     M.cancel(call.session)
     count_error(call.session, call.name)
-    proxy.log:critical(("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout),
-      nil, call.session)
+    proxy.log:about(call.session, "critical",
+      ("(%s) has waited for more than %g seconds"):format(call.name, proxy.hook_timeout))
     call.done(call.session, nil, true)
   end))
   return coroutine.yield(WAITING)

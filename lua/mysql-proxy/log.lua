@@ -52,8 +52,10 @@ end
 -- Formats: what a line says, which may be compared with the one before; and the line as it is written.
 local text_format = {}
 
-function text_format.render(level, text, traceback, _, worker)
-  return ("(%s) %s%s"):format(level, worker and ("worker %d: "):format(worker) or "", to_line(text, traceback))
+-- A script's error begins as it always has; the session stands below the traceback.
+function text_format.render(level, text, traceback, session, worker)
+  return ("(%s) %s%s%s"):format(level, worker and ("worker %d: "):format(worker) or "", to_line(text, traceback),
+    traceback and session and "\n\tin " .. to_line(tostring(session)) or "")
 end
 
 local stamped_at, stamp
@@ -135,8 +137,11 @@ end
 ---@param traceback string?
 function Log:about(session, level, text, traceback)
   if self:enabled(level) then
-    self[level](self, self.format.has_sessions and text or ("%s: %s"):format(tostring(session), text), traceback,
-      session)
+    if self.format.has_sessions then
+      self[level](self, text, traceback, session)
+    else
+      self[level](self, ("%s: %s"):format(tostring(session), text), traceback)
+    end
   end
 end
 
@@ -233,8 +238,9 @@ end
 
 --- Opens a log.
 --- Each level has a method of its name, `log:warning(text [, traceback [, session]])`: control characters of the text
---- are escaped, so that it stays one line; the lines of a traceback follow, indented by a tab; the fields of JSON tell
---- of the session. Equal lines in succession are counted instead of written (`last message repeated N times`).
+--- are escaped, so that it stays one line; the lines of a traceback follow, indented by a tab, and below them the
+--- session; JSON has that in fields, without a traceback too. Equal lines in succession are counted instead of written
+--- (`last message repeated N times`).
 ---@param settings { level: string?, file: string?, syslog: boolean?, format: "text"|"json"|nil,
 ---       worker: integer? } level: the least
 ---       important that is written (default critical); file: path; syslog: to the system's log (default: standard

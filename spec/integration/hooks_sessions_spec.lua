@@ -230,7 +230,8 @@ for _, server in ipairs(servers.all()) do
       it("for too long is ended, and the command goes on", function()
         start(SLEEPS, { "--proxy-hook-timeout=0.2" })
         assert.equal(1064, asks("sleep 60000").errcode)
-        assert.truthy(proxy:wait_for_log("%(read_query%) has waited for more than 0.2 seconds"))
+        assert.truthy(proxy:wait_for_log("%(critical%) session %d+ %(nopass@[^\n]*, read_query%): "
+          .. "%(read_query%) has waited for more than 0.2 seconds"))
       end)
 
       it("may ask another server, resolve a name, and run a program", function()

@@ -58,6 +58,10 @@ describe("the log", function()
     end
     assert.is_string(proxy:wait_for_log(("%%(debug%%) session 1 %%(nopass@127.0.0.1:%d %%-> %s, read_query%%): "
       .. "client closed\n"):format(port, backend:gsub("%.", "%%."))))
+    local error_lines = proxy:log():match("%(critical%) (%(read_query%) [^\n]*:10: broken\n.-)\n%d%d%d%d%-")
+    assert.equal(("\tin session 1 (nopass@127.0.0.1:%d -> %s, read_query)"):format(port, backend),
+      error_lines:match("[^\n]*$"))
+    assert.matches("\n\t%[C%]: in function 'error'\n", error_lines)
   end)
 
   it("has that in fields as JSON, one object in a line", function()
@@ -84,7 +88,9 @@ describe("the log", function()
     check("mysql-proxy 0.9.0 started", "critical", "started", {})
     check("a \27 line", "warning", "a \27 line\nof the script")
     local failure = ('(read_query) [string "%s"]:10: broken'):format(proxy.script)
-    assert.matches("in function .error.", check(failure:match("%S+ %S+ %S+"), "critical", failure).traceback)
+    local traceback = check(failure:match("%S+ %S+ %S+"), "critical", failure).traceback
+    assert.matches("in function .error.", traceback)
+    assert.is_nil(traceback:find("session", 1, true))
     check("client closed", "debug", "client closed")
   end)
 

@@ -110,6 +110,17 @@ describe("mysql-proxy.log", function()
     assert.same({ "(critical) user 'x\\n2026-03-04 05:06:07: (error) forged\\r\\x1b[31m\\x00\\x7f\\t'" }, lines())
   end)
 
+  it("says below a traceback in which session it was, on one line", function()
+    local session = setmetatable({}, { __tostring = function() return "session 1 (x\n@y)" end })
+    open():critical("it broke", "where", session)
+    open():critical("it broke", nil, session)
+    open():about(session, "critical", "it broke", "where")
+    assert.same({
+      "(critical) it broke", "\twhere", "\tin session 1 (x\\n@y)", "(critical) it broke",
+      "(critical) session 1 (x\\n@y): it broke", "\twhere",
+    }, lines())
+  end)
+
   it("indents the lines of a traceback", function()
     open():critical("it broke", "stack traceback:\n\tfile.lua:1: in \27x\n2026-03-04 05:06:07: (error) forged")
     assert.same({
