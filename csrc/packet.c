@@ -68,10 +68,10 @@ static int parse(lua_State *L) {
 
 /* to_lenenc_int(number): the bytes of a length-encoded integer. */
 static int to_lenenc_int(lua_State *L) {
-  lua_Number value = luaL_checknumber(L, 1);
-  luaL_argcheck(L, value >= 0 && value < 18446744073709551616.0, 1, "a number from 0 to 2^64 - 1 expected");
+  uint64_t value = 0;
+  luaL_argcheck(L, to_uint64(luaL_checknumber(L, 1), &value), 1, "a number from 0 to 2^64 - 1 expected");
   uint8_t bytes[9];
-  lua_pushlstring(L, (const char *)bytes, (size_t)(store_lenenc(bytes, (uint64_t)value) - bytes));
+  lua_pushlstring(L, (const char *)bytes, (size_t)(store_lenenc(bytes, value) - bytes));
   return 1;
 }
 

@@ -73,6 +73,15 @@ static inline const uint8_t *cursor_string_nul(struct cursor *c, size_t *length)
   return bytes;
 }
 
+/* A Lua number as an integer of 8 bytes; false if it is none. To Lua, whose numbers have 53 bits, the largest of them
+ * is 2^64. */
+static inline bool to_uint64(double number, uint64_t *value) {
+  static const double LIMIT = 18446744073709551616.0;
+  if (!(number >= 0 && number <= LIMIT)) return false;
+  *value = number < LIMIT ? (uint64_t)number : UINT64_MAX;
+  return true;
+}
+
 /* Writes a fixed-length integer of `size` bytes; returns the place after it. */
 static inline uint8_t *store_uint(uint8_t *to, uint64_t value, unsigned size) {
   for (unsigned i = 0; i < size; i++) *to++ = (uint8_t)(value >> (8 * i));

@@ -40,9 +40,7 @@ static inline uint64_t get_number(lua_State *L, const char *key, uint64_t otherw
   lua_getfield(L, 1, key);
   uint64_t value = otherwise;
   if (lua_isnumber(L, -1)) {
-    lua_Number number = lua_tonumber(L, -1);
-    if (!(number >= 0 && number < 18446744073709551616.0)) luaL_error(L, ".%s has to be from 0 to 2^64 - 1", key);
-    value = (uint64_t)number;
+    if (!to_uint64(lua_tonumber(L, -1), &value)) luaL_error(L, ".%s has to be from 0 to 2^64 - 1", key);
   } else if (!lua_isnil(L, -1)) {
     luaL_error(L, ".%s has to be a number", key);
   }

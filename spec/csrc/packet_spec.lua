@@ -138,11 +138,13 @@ describe("mysql.packet", function()
     end)
 
     it("is rounded where Lua has no such number", function()
-      assert.equal(2 ^ 64, (packet.from_lenenc_int("\254" .. ("\255"):rep(8))))
+      local largest = "\254" .. ("\255"):rep(8)
+      assert.equal(2 ^ 64, (packet.from_lenenc_int(largest)))
+      assert.equal(largest, packet.to_lenenc_int(2 ^ 64))
     end)
 
     it("is made of no number that it cannot hold", function()
-      for _, value in ipairs { -1, 2 ^ 64, math.huge, 0 / 0 } do
+      for _, value in ipairs { -1, 2 ^ 64 + 2 ^ 12, math.huge, 0 / 0 } do
         assert.error_matches(function()
           packet.to_lenenc_int(value)
         end, "a number from 0 to 2^64 - 1 expected", nil, true)

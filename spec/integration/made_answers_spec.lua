@@ -125,6 +125,10 @@ for _, server in ipairs(servers.all()) do
       assert.equal("\0\0\0\2\0\0\0", answer "{ type = OK }")
       assert.equal("\0\2\10\2\0\0\0", answer "{ type = OK, affected_rows = 2, insert_id = 10 }")
       assert.equal("\0\252\44\1\10\2\0\0\0", answer "{ type = '0', affected_rows = '300', insert_id = '10' }")
+      for _, value in ipairs { "'18446744073709551615'", "18446744073709551615" } do
+        assert.equal("\0\0\254" .. ("\255"):rep(8) .. "\2\0\0\0",
+          answer(("{ type = OK, insert_id = %s }"):format(value)))
+      end
       for _, value in ipairs { "'x'", "7", "true" } do
         assert.equal("\0\0\0\2\0\0\0", answer(("{ type = OK, resultset = %s, errmsg = 'no' }"):format(value)))
       end
