@@ -139,8 +139,8 @@ void relay_ended(struct relay *r, struct stream *s, int status) {
   if (r->ended) return;
   /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
    * the owner only thinks about is given up. */
-  if (s == r->client && status == 0 && r->pending_count && !pending_is(r, RESPONSE_STREAM) &&
-      !pending_is(r, RESPONSE_TUNNEL)) {
+  bool asked = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
+  if (s == r->client && status == 0 && asked && !pending_is(r, RESPONSE_STREAM) && !pending_is(r, RESPONSE_TUNNEL)) {
     r->client_done = true;
     relay_settle(r);
     return;
@@ -188,7 +188,7 @@ void relay_update_reading(struct relay *r) {
   bool his_login = pending_is(r, RESPONSE_AUTH) && (r->logging_in || relay_pending_at(r, 0)->destination < TO_OWNER);
   bool clients_turn = r->uploading || his_login;
   /* While the owner thinks about a command its client is read a little further, to see whether he is still there. */
-  bool waiting = r->waiting && r->held.length > r->command_length + HIGH_WATER;
+  bool waiting = (r->waiting || r->command) && r->held.length > r->command_length + HIGH_WATER;
   bool hold_client = r->client_done || r->deaf ||
                      (!clients_turn && (waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
   set_reading(r->client, !hold_client && (!r->server || r->server->queued <= HIGH_WATER));
@@ -366,7 +366,7 @@ static void hold_rest(struct relay *r, const uint8_t *data, size_t length) {
 
 /* Goes on with what was held, as far as it may. */
 static void take_held_bytes(struct relay *r) {
-  if (r->ended || !r->held.length || r->waiting) return;
+  if (r->ended || !r->held.length || r->waiting || r->command) return;
   r->blocked = false;
   struct input held = r->held;
   memset(&r->held, 0, sizeof r->held);
@@ -379,12 +379,14 @@ static void take_held_bytes(struct relay *r) {
   input_free(&held);
 }
 
+/* While the owner is told of a command there may be more behind it, which has not been looked at. */
 static void read_client(struct relay *r, const uint8_t *data, size_t length) {
+  size_t waiting = r->command ? 0 : r->command_length; /* so much of what is held is the command that waits */
   r->from_client += length;
-  if (r->waiting && r->held.length == r->command_length && is_clients_turn(r)) {
+  if ((r->waiting || r->command) && r->held.length == waiting && is_clients_turn(r)) {
     size_t used = take_client_bytes(r, data, length);
     hold(r, data + used, length - used);
-  } else if (r->held.length) {
+  } else if (r->held.length || r->command) {
     hold(r, data, length);
     take_held_bytes(r);
   } else {
@@ -449,7 +451,7 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
 /* The server wants a file in answer to an injected command. Only a client who waits for an answer can send it, so the
  * answer is his; from any other the server gets an empty file, or a later command would pass for one. */
 static void take_local_infile(struct relay *r, const uint8_t *data, size_t length) {
-  if (!r->waiting || r->answered || !response_expected(r->held.data[PACKET_HEADER_SIZE])) {
+  if (!r->waiting || r->answered || !response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE])) {
     uint8_t no_file[PACKET_HEADER_SIZE];
     store_header(no_file, 0, (uint8_t)(r->answer.framing.sequence + 1));
     r->uploading = false;
@@ -472,7 +474,7 @@ static void take_local_infile(struct relay *r, const uint8_t *data, size_t lengt
  * the answer to one of his own can go on with it. */
 static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) {
   const char *problem = "the server asks for authentication data that an injected COM_CHANGE_USER cannot give.";
-  bool clients_own = r->waiting && r->held.data[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
+  bool clients_own = r->waiting && relay_waiting_command(r)[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
   if (r->logging_in || (clients_own && !r->answered && !r->overflowed)) {
     struct input begun = r->collected;
     memset(&r->collected, 0, sizeof begun);
@@ -571,7 +573,7 @@ void relay_settle(struct relay *r) {
   if (r->blocked && !r->pending_count) take_held_bytes(r);
   if (r->held.length && !r->waiting && !r->blocked && !r->barrier) take_held_bytes(r);
   relay_close_if_idle(r);
-  if (r->client_done && !r->ended && !r->waiting) end_if_answered(r);
+  if (r->client_done && !r->ended && !r->waiting && !r->command) end_if_answered(r);
   relay_update_reading(r);
 }
 

@@ -128,6 +128,32 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("lets the two ends go on when the server asks in a method that runs the loop", function()
+      local asks, answer = FILE, nil
+      watch(function(relay, command)
+        relay:inject(command)
+        c.server:receives(packets(0, command))
+        c.server:send(1, asks)
+        c.client:receives(packets(1, asks))
+        c.server:receives(c.client:send(2, "line", ""))
+        c.server:send(4, OK)
+        assert(process.wait_until(function()
+          return answer
+        end))
+        relay:reply(kept(answer.packets))
+      end, { watched = { COM_QUERY, 17 } })
+      function c.on_local_infile() end
+      function c.on_answer(_, _, _, last)
+        answer = { packets = last } -- nil if the client has it
+      end
+      c.client:send(0, "\3LOAD")
+      c.client:receives(packets(4, OK))
+      asks, answer = "\254plugin\0scramble", nil
+      c.client:send(0, "\17user\0\0db\0")
+      c.client:receives(packets(4, OK))
+      c:is_idle()
+    end)
+
     it("sends no file of a client who waits for nothing any more", function()
       watch(function(relay)
         relay:inject("\3SELECT 1", true)

@@ -80,6 +80,55 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("keeps the order of those behind one that is decided on before a method runs the loop", function()
+      watch(function(relay, command)
+        relay:forward()
+        if command == "\3SELECT 1" then
+          local _, before = relay:counters()
+          c.client:write(packets(0, "\14"))
+          assert(process.wait_until(function()
+            local _, now = relay:counters()
+            return now > before
+          end))
+          c.server:receives(packets(0, "\3SELECT 1"))
+          c:answer(1, OK)
+        end
+      end)
+      c.client:write(packets(0, "\3SELECT 1") .. packets(0, "\3SELECT 2"))
+      c.server:receives(packets(0, "\3SELECT 2") .. packets(0, "\14"))
+      c.server:send(1, OK)
+      c.server:send(1, OK)
+      c.client:receives(packets(1, OK) .. packets(1, OK))
+      c:is_idle()
+    end)
+
+    it("loses none of those behind it when the client says meanwhile that it sends no more", function()
+      for _, decide in ipairs { "forward", "reply" } do
+        watch(function(relay, command)
+          if command == "\3SELECT 2" then
+            return relay:forward()
+          end
+          relay[decide](relay, decide == "reply" and packets(1, OK) or nil)
+          c.client:shutdown()
+          for _ = 1, 20 do
+            uv.run("nowait")
+          end
+        end)
+        c.client:write(packets(0, "\3SELECT 1") .. packets(0, "\3SELECT 2"))
+        if decide == "forward" then
+          c.server:receives(packets(0, "\3SELECT 1"))
+          c.server:send(1, OK)
+        end
+        c.client:receives(packets(1, OK))
+        c.server:receives(packets(0, "\3SELECT 2"))
+        c:answer(1, OK)
+        c:ends "client"
+        c.server:closes()
+        c.client:closes()
+        c:close()
+      end
+    end)
+
     it("shows each as it came, of many that come again or look alike", function()
       watch(forward)
       local sent = {}
