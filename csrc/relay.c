@@ -95,18 +95,17 @@ static void end_relay(struct relay *r, const char *side, const char *message, co
   if (r->ended) return;
   r->ended = true;
   if (r->counting) counting_lose(r, side[0] == 's');
-  struct stream *client = r->client;
   relay_tell_end(r, side, message, code);
-  struct stream *server = r->server;      /* the owner may have detached it */
-  round_flush(&r->shared->round, client); /* what does not fit is queued then */
+  struct stream *client = r->client, *server = r->server; /* the owner may have closed either, or detached that */
+  if (client) round_flush(&r->shared->round, client);     /* what does not fit is queued then */
   bool client_left = strcmp(side, "client") == 0 && !message;
   if (server && client_left && (server->queued || !r->pending_count))
     stream_finish(server);
   else if (server)
     stream_close(server);
-  if (client_left && !client->queued)
+  if (client && client_left && !client->queued)
     stream_close(client);
-  else
+  else if (client)
     stream_finish(client);
 }
 

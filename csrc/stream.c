@@ -72,21 +72,29 @@ static int push_status(lua_State *L, struct owner_event *event) {
 
 /* Tells the owner by its method(stream [, message, code]). */
 void stream_tell_owner(struct stream *s, enum owner_method method, int status) {
-  struct status_event e = {{.method = method, .push = push_status}, status};
+  struct status_event e = {{.method = method, .push = push_status, .keeps = s->reference}, status};
   owner_tell(s, &e.event);
 }
 
 /* --- life and death ---------------------------------------------------------------------------------------- */
 
-static void let_go(struct stream *s) {
+static void forget_if_over(struct stream *s) {
   if (!s->open_handles && !s->in_use) luaL_unref(s->shared->L, LUA_REGISTRYINDEX, s->reference);
+}
+
+void stream_use(struct stream *s) { s->in_use++; }
+
+void stream_let_go(struct stream *s) {
+  s->in_use--;
+  forget_if_over(s);
 }
 
 static void on_handle_closed(uv_handle_t *handle, struct stream *s) {
   (void)handle;
   if (--s->open_handles) return;
+  round_end(&s->shared->round); /* nothing of it may wait there any more */
   round_leave(&s->shared->round);
-  let_go(s);
+  forget_if_over(s);
 }
 
 static void on_socket_closed(uv_handle_t *handle) { on_handle_closed(handle, (struct stream *)handle); }
@@ -162,8 +170,10 @@ static void on_shutdown(uv_shutdown_t *request, int status) {
   struct stream *s = (struct stream *)request->handle;
   free(request);
   if (s->closed) return;
+  stream_use(s);
   round_end(&s->shared->round);
   if (status < 0) stream_close(s);
+  stream_let_go(s);
 }
 
 /* Tells the peer that no more will be written than what is queued. Reading goes on. */
@@ -335,11 +345,10 @@ static void on_readable(uv_stream_t *handle, ssize_t enobufs, const uv_buf_t *em
   (void)enobufs;
   (void)empty;
   if (s->has_turn) return; /* a method runs the loop: this comes again */
-  s->in_use++;
+  stream_use(s);
   while (read_once(s) && --left) {
   }
-  s->in_use--;
-  let_go(s);
+  stream_let_go(s);
 }
 
 void stream_pause(struct stream *s) {
@@ -362,14 +371,7 @@ struct write_request {
   char data[];
 };
 
-static void on_written(uv_write_t *request, int status) {
-  struct write_request *w = (struct write_request *)request;
-  struct stream *s = (struct stream *)request->handle;
-  s->queued -= w->length;
-  free(w);
-  if (s->closed) return;
-  round_end(&s->shared->round);
-  if (s->closed) return;
+static void written(struct stream *s, int status) {
   s->active_at = uv_now(s->shared->loop);
   if (status < 0)
     stream_ended(s, status);
@@ -383,6 +385,18 @@ static void on_written(uv_write_t *request, int status) {
     s->tell_drained = false;
     stream_tell_owner(s, ON_DRAIN, 0);
   }
+}
+
+static void on_written(uv_write_t *request, int status) {
+  struct write_request *w = (struct write_request *)request;
+  struct stream *s = (struct stream *)request->handle;
+  s->queued -= w->length;
+  free(w);
+  if (s->closed) return;
+  stream_use(s);
+  round_end(&s->shared->round);
+  if (!s->closed) written(s, status);
+  stream_let_go(s);
 }
 
 bool stream_write(struct stream *s, const uint8_t *data, size_t length) {

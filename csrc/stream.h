@@ -60,7 +60,7 @@ struct stream {
   bool overdue;      /* it has been idle for too long, unless something has come meanwhile */
   bool closed;
   bool has_turn;   /* a read of it is to be handled next: no other may overtake that */
-  uint32_t in_use; /* libuv is reading it, and reading it within that, so often: it must live until it has done */
+  uint32_t in_use; /* it must live, for so many, until they have let go */
   uv_timer_t timer;
   int reference;       /* in the registry: keeps its userdata until its handles are closed */
   struct input input;  /* packet mode: the beginning of a packet */
@@ -79,6 +79,10 @@ void stream_end_writing(struct stream *s);
 /* Closes once everything queued has been written, or when the peer takes nothing of it for ten seconds. */
 void stream_finish(struct stream *s);
 void stream_close(struct stream *s);
+
+/* An open stream lives from here to there, also if a method closes it, runs the loop, and forgets it. */
+void stream_use(struct stream *s);
+void stream_let_go(struct stream *s);
 
 /* For round.c: bytes that have come, bytes to be written at once, and that those which have waited could not be. */
 void stream_take(struct stream *s, const uint8_t *data, size_t length);

@@ -105,6 +105,7 @@ static int push_client(lua_State *L, struct owner_event *event) {
   lua_getfenv(L, OWNER_STREAM);
   struct stream *s = new_stream(L, lua_gettop(L), listener->uv.handle.type == UV_NAMED_PIPE);
   ((struct connection_event *)event)->client = s;
+  stream_use(s);
   int status = uv_accept(&listener->uv.stream, &s->uv.stream);
   if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
   connected(s);
@@ -115,8 +116,9 @@ static int push_client(lua_State *L, struct owner_event *event) {
 
 static void on_connection(uv_stream_t *handle, int status) {
   struct stream *listener = (struct stream *)handle;
-  struct connection_event e = {.event = {.method = ON_CONNECTION, .push = push_client}};
+  struct connection_event e = {.event = {.method = ON_CONNECTION, .push = push_client, .keeps = listener->reference}};
   if (status >= 0 && owner_tell(listener, &e.event) != OWNER_TOLD && e.client) stream_close(e.client);
+  if (e.client) stream_let_go(e.client);
 }
 
 static void on_connected(uv_connect_t *request, int status) {

@@ -1,6 +1,7 @@
 local hook = require "mysql.hook"
 local proto = require "mysql.proto"
 local queue = require "mysql.queue"
+local stream = require "mysql.stream"
 local uv = require "luv"
 
 local conversation = require "spec.support.conversation"
@@ -137,6 +138,38 @@ describe("a relay", function()
       assert.equal(1, ends)
       assert.equal("mysql.relay (ended, 0 answers due)", tostring(c.relay))
     end)
+  end)
+
+  it("may be closed and forgotten by its owner, who runs the loop, when it ends", function()
+    for _, how in ipairs { "server", "timeout", "idle" } do
+      open { read_timeout = how == "timeout" and 0.01 or nil }
+      local streams, ended, reported = c.streams, nil, nil
+      local left = setmetatable({ streams.client, streams.server, c.relay }, { __mode = "v" })
+      c.streams = { client = streams.server, server = streams.server } -- for what closes both
+      function c.on_relay_end(_, _, side)
+        ended = side
+        streams.client:close()
+        streams, c.relay = nil, nil
+        for _ = 1, 5 do
+          uv.run("nowait")
+        end
+        error "a failure"
+      end
+      stream.on_error(function()
+        collectgarbage()
+        collectgarbage()
+        reported = left[1] == nil
+      end)
+      if how == "server" then
+        c.server:close()
+      elseif how == "idle" then
+        c.relay:close_when_idle()
+      end
+      c.client:closes()
+      assert.same({ how, true }, { ended, reported })
+      c:close()
+    end
+    c = nil
   end)
 
   describe("whose client goes", function()

@@ -212,6 +212,56 @@ describe("a round of the loop", function()
     c.server:receives(packets(0, "\3SELECT 2"))
   end)
 
+  it("keeps a stream that has been written when a method closes it, runs the loop, and forgets it", function()
+    local written, peer = pair {}
+    local left, there = setmetatable({ written }, { __mode = "v" }), nil
+    local c = watch(function(relay)
+      written:close()
+      written = nil
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      collectgarbage()
+      collectgarbage()
+      there = left[1] ~= nil
+      relay:forward()
+    end)
+    written:write(("x"):rep(2 ^ 18))
+    assert.is_false(written:drained())
+    uv.run("nowait")
+    c.client:write(packets(0, "\3SELECT 1")) -- is read before that in the same round
+    while uv.fs_read(peer, 65536, -1) do end
+    c.server:receives(packets(0, "\3SELECT 1"))
+    uv.fs_close(peer)
+    assert.is_true(there)
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(left[1])
+  end)
+
+  it("has done with a stream before that is forgotten, also if the loop is run before its end", function()
+    local c, other, check = watch(), watch(), uv.new_check()
+    local left = setmetatable({ c.streams.client }, { __mode = "v" })
+    local relay = setmetatable({ c.relay }, { __mode = "v" })
+    check:start(function() -- libuv calls the latest first
+      check:close()
+      assert.equal(0, select(2, c.relay:counters()))
+      c.streams.client:close()
+      c.streams, c.relay = other.streams, nil
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      collectgarbage()
+      collectgarbage()
+      assert.same({}, left)
+      assert.same({}, relay)
+    end)
+    c.client:write(packets(0, "\3SELECT 1"))
+    c.client:closes()
+    other:command("\14")
+    other:answer(1, OK)
+  end)
+
   -- A conversation whose owner has asked the server something, and gets to know how long the answer took: `asked` and
   -- `took`, in microseconds.
   local function asking()

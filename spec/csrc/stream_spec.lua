@@ -238,4 +238,57 @@ describe("a stream", function()
     assert.same({ nil, "ENOTSOCK: socket operation on non-socket", "ENOTSOCK" }, { stream.open(owner, file) })
     uv.fs_close(file)
   end)
+
+  it("lives as long as it is looked at behind a method that closes it, runs the loop, and fails", function()
+    local left, there = setmetatable({}, { __mode = "v" }), {}
+    local function fail(...)
+      for _, each in ipairs { ... } do
+        each:close()
+      end
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      error "a failure"
+    end
+    stream.on_error(function()
+      collectgarbage()
+      collectgarbage()
+      there[#there + 1] = next(left) and next(left) .. " is there" or "nothing is there"
+    end)
+    local methods, ends = {}, assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
+    function methods.on_connection(_, from, new)
+      left["the client"] = new
+      fail(from, new)
+    end
+    function methods.on_connect(_, from)
+      left["the connected one"] = from
+      fail(from)
+    end
+    function methods.on_drain(_, from)
+      left["the one that was written"] = from
+      fail(from)
+    end
+    local port = select(3, assert(stream.listen(methods, "127.0.0.1", 0, 1)):address("local"))
+    uv.new_tcp():connect("127.0.0.1", port, function() end)
+    assert(process.wait_until(function()
+      return #there == 1
+    end))
+    stream.connect(methods, "127.0.0.1", (select(3, listener:address("local"))))
+    assert(process.wait_until(function()
+      return #there == 2
+    end))
+    methods.written = assert(stream.open(methods, ends[1]))
+    methods.written:write(("x"):rep(2 ^ 20))
+    assert.is_false(methods.written:drained())
+    methods.written = nil
+    assert(process.wait_until(function()
+      uv.fs_read(ends[2], 65536, -1)
+      return #there == 3
+    end))
+    uv.fs_close(ends[2])
+    assert.same({ "the client is there", "the connected one is there", "the one that was written is there" }, there)
+    collectgarbage()
+    collectgarbage()
+    assert.same({}, left)
+  end)
 end)
