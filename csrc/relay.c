@@ -191,7 +191,7 @@ void relay_update_reading(struct relay *r) {
   bool hold_client = r->client_done || r->deaf ||
                      (!clients_turn && (waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
   set_reading(r->client, !hold_client && (!r->server || r->server->queued <= HIGH_WATER));
-  if (r->server) set_reading(r->server, r->client->queued <= HIGH_WATER);
+  if (r->server) set_reading(r->server, r->client->queued <= HIGH_WATER && !r->behind);
 }
 
 static bool is_idle(const struct relay *r) {
@@ -491,8 +491,8 @@ static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) 
   end_relay(r, "server", problem, "EPROTO");
 }
 
-/* The oldest answer due has ended; data: its last bytes, if the owner gets it. */
-static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
+/* The oldest answer due has ended; data: its last bytes, if the owner gets it; more: others are behind them. */
+static void end_answer(struct relay *r, const uint8_t *data, size_t length, bool more) {
   struct response outcome = r->answer;
   struct pending done = pending_pop(r);
   if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
@@ -506,8 +506,11 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length) {
   r->barrier = r->logging_in = false;
   r->numbering.shift = 0;
   if (r->sent_at) r->ended_at = r->now;
-  if (relay_tell_answer(r, done.destination, &outcome, data, length) == OWNER_FAILED)
-    end_relay(r, "client", "on_answer failed", "ECANCELED");
+  r->behind = more && r->pending_count;
+  if (r->behind) relay_update_reading(r);
+  enum owner_told told = relay_tell_answer(r, done.destination, &outcome, data, length);
+  r->behind = false;
+  if (told == OWNER_FAILED) end_relay(r, "client", "on_answer failed", "ECANCELED");
 }
 
 static void read_server(struct relay *r, const uint8_t *data, size_t length) {
@@ -549,7 +552,7 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
       write_answer(r, last, last_length);
       sent = at;
     }
-    end_answer(r, last, last_length);
+    end_answer(r, last, last_length, at < length);
   }
   if (!r->pending_count) at = length; /* not asked for: a server's last words */
   write_answer(r, data + sent, at - sent);

@@ -65,6 +65,7 @@ struct relay {
   bool blocked;      /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;      /* nothing may follow the command forwarded with notify */
   bool second_error; /* behind an ERR in answer to COM_CHANGE_USER comes another, for nobody */
+  bool behind;       /* of the next answer something is at hand while the owner is told of one: the rest comes later */
   bool overflowed;   /* the answer for the owner was too long to be kept */
   bool deaf;         /* the server does not take bytes any more, but may still say why */
   bool client_done;  /* it sends no more, but may wait for answers */

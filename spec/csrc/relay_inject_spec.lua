@@ -75,6 +75,30 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("keeps the order of what answers them when a method runs the loop", function()
+      local first, second, answers = packets(1, OK), packets(1, "\1", "column", EOF, "\3row", EOF), {}
+      watch(function(relay)
+        relay:inject("\3SELECT 2")
+        relay:inject("\3SELECT 3")
+      end)
+      function c.on_answer(_, relay, _, answer)
+        answers[#answers + 1] = kept(answer)
+        if #answers == 2 then
+          return relay:reply(packets(1, OK))
+        end
+        c.server:write(second:sub(8))
+        for _ = 1, 20 do
+          uv.run("nowait")
+        end
+      end
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\3SELECT 2") .. packets(0, "\3SELECT 3"))
+      c.server:write(first .. second:sub(1, 7))
+      c.client:receives(packets(1, OK))
+      assert.same({ first, second }, answers)
+      c:is_idle()
+    end)
+
     it("gives statements the attributes that the session demands", function()
       open { capabilities = proto.capabilities.CLIENT_QUERY_ATTRIBUTES }
       c.relay:inject("\3SELECT 1")
