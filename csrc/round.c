@@ -102,6 +102,12 @@ bool round_flush(struct round *r, struct stream *s) {
   return stream_write_now(s, (const uint8_t *)r->output + p->at, p->length);
 }
 
+static void take_turn(struct turn *turn) {
+  void (*take)(struct turn *) = turn->take;
+  turn->take = NULL;
+  if (take) take(turn);
+}
+
 void round_end(struct round *r) {
   if (!r->read_count) return;
   bool nested = r->taken > 0; /* a method that is called here runs the loop: the piece at hand is still looked at */
@@ -118,9 +124,20 @@ void round_end(struct round *r) {
   }
   r->write_count = 0;
   r->output_length = 0;
-  if (nested) return;
+  if (nested) {
+    for (struct turn *turn = r->turns; turn; turn = turn->outer) take_turn(turn);
+    return;
+  }
   r->read_count = r->taken = 0;
   r->input_length = r->held;
+}
+
+void round_end_before(struct round *r, struct turn *turn) {
+  turn->outer = r->turns;
+  r->turns = turn;
+  round_end(r);
+  r->turns = turn->outer;
+  take_turn(turn);
 }
 
 bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length) {

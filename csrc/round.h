@@ -25,6 +25,13 @@ struct piece {
   size_t at, length;
 };
 
+/* What waits for the end of a round on the C stack. */
+struct turn {
+  void (*take)(struct turn *turn); /* NULL: it has had its turn */
+  struct stream *stream;
+  struct turn *outer; /* what waits for the end of a round that has run the loop */
+};
+
 struct round {
   struct round_check *check; /* ends the round; there while there are streams, as a program may look at all handles */
   uint32_t streams;
@@ -33,10 +40,11 @@ struct round {
   size_t held; /* so much of the input is in use by what runs the loop in the middle of a round */
   struct piece reads[ROUND_PIECES], writes[ROUND_PIECES];
   uint32_t read_count, write_count;
-  uint32_t taken; /* reads: so many have been handled, or are being */
-  bool handling;  /* what has been read */
-  uint64_t clock; /* ns: uv_hrtime() as it was when it was last looked at in handling that; 0: look again */
-  uint32_t calls; /* of Lua that are being made in that, one within the other */
+  uint32_t taken;     /* reads: so many have been handled, or are being */
+  struct turn *turns; /* the innermost of what waits */
+  bool handling;      /* what has been read */
+  uint64_t clock;     /* ns: uv_hrtime() as it was when it was last looked at in handling that; 0: look again */
+  uint32_t calls;     /* of Lua that are being made in that, one within the other */
 };
 
 /* uv_hrtime(), which is one look for all that is handled one after the other, without a call of Lua between. A round of
@@ -67,6 +75,8 @@ void round_let_go(struct round *r, char *buffer, size_t held);
 bool round_keeps(const struct round *r, const uint8_t *data, size_t length);
 /* To be called before anything else is done about a stream, too. */
 void round_end(struct round *r);
+/* The same, and then it is this one's turn; or before, if a method runs the loop, as it may wait for that. */
+void round_end_before(struct round *r, struct turn *turn);
 
 /* Bytes for a stream wait for the end of the round. False: that they cannot, and must follow round_flush(). */
 bool round_keep_write(struct round *r, struct stream *s, const uint8_t *data, size_t length);

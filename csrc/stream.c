@@ -299,19 +299,34 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length) {
   }
 }
 
-/* count: of bytes, 0 if there were none, or a negative error (UV_EOF: the end). */
-static void take_read(struct stream *s, char *data, ssize_t count) {
+/* count: of bytes, or a negative error (UV_EOF: the end). */
+struct read {
+  struct turn turn;
+  const char *data;
+  ssize_t count;
+};
+
+static void take_read(struct turn *turn) {
+  const struct read *read = (struct read *)turn;
+  struct stream *s = turn->stream;
+  s->has_turn = false;
+  if (read->count > 0)
+    stream_take(s, (const uint8_t *)read->data, (size_t)read->count);
+  else if (!s->closed)
+    stream_ended(s, read->count == UV_EOF ? 0 : (int)read->count);
+}
+
+/* count: 0 if there were no bytes. */
+static void handle_read(struct stream *s, char *data, ssize_t count) {
   struct round *round = &s->shared->round;
   if (count < 0) stream_pause(s);
   if (count > 0 && s->relay && round_keep_read(round, s, (size_t)count)) return;
   size_t held = round_hold(round, data, count > 0 ? (size_t)count : 0);
-  s->has_turn = true;
-  if (count != 0) round_end(round);
-  s->has_turn = false;
-  if (count > 0)
-    stream_take(s, (const uint8_t *)data, (size_t)count);
-  else if (count < 0 && !s->closed)
-    stream_ended(s, count == UV_EOF ? 0 : (int)count);
+  if (count != 0) {
+    struct read read = {{.take = take_read, .stream = s}, data, count};
+    s->has_turn = true;
+    round_end_before(round, &read.turn);
+  }
   round_let_go(round, data, held);
 }
 
@@ -335,7 +350,7 @@ static bool read_once(struct stream *s) {
     count = comes_back(errno) ? 0 : -errno;
   else if (count == 0)
     count = buffer.base ? UV_EOF : UV_ENOMEM;
-  take_read(s, buffer.base, count);
+  handle_read(s, buffer.base, count);
   return count == (ssize_t)buffer.len && s->reading && !s->closed;
 }
 
@@ -371,7 +386,15 @@ struct write_request {
   char data[];
 };
 
-static void written(struct stream *s, int status) {
+struct written {
+  struct turn turn;
+  int status;
+};
+
+static void take_written(struct turn *turn) {
+  struct stream *s = turn->stream;
+  int status = ((struct written *)turn)->status;
+  if (s->closed) return;
   s->active_at = uv_now(s->shared->loop);
   if (status < 0)
     stream_ended(s, status);
@@ -390,12 +413,12 @@ static void written(struct stream *s, int status) {
 static void on_written(uv_write_t *request, int status) {
   struct write_request *w = (struct write_request *)request;
   struct stream *s = (struct stream *)request->handle;
+  struct written written = {{.take = take_written, .stream = s}, status};
   s->queued -= w->length;
   free(w);
   if (s->closed) return;
   stream_use(s);
-  round_end(&s->shared->round);
-  if (!s->closed) written(s, status);
+  round_end_before(&s->shared->round, &written.turn);
   stream_let_go(s);
 }
 

@@ -212,6 +212,92 @@ describe("a round of the loop", function()
     c.server:receives(packets(0, "\3SELECT 2"))
   end)
 
+  describe("whose method runs the loop until another session", function()
+    local other, done, waited
+
+    local function wait(relay)
+      waited = process.wait_until(done, 5)
+      relay:forward()
+    end
+
+    local function has_waited(c)
+      c.server:receives(packets(0, "\3SELECT 1"))
+      assert.is_truthy(waited)
+    end
+
+    it("has an answer that has come already, and is long", function()
+      local answer = { "\1", "column", EOF, "\252\136\19" .. ("x"):rep(5000), EOF }
+      other = watch(function(relay)
+        relay:inject "\3SELECT 2"
+      end)
+      function other.on_answer(_, relay, _, kept)
+        relay:reply(conversation.kept(kept))
+      end
+      function done()
+        return other:due() == 0
+      end
+      local c = watch(wait)
+      other.client:send(0, "\3SELECT 2")
+      other.server:receives(packets(0, "\3SELECT 2"))
+      c.client:write(packets(0, "\3SELECT 1"))
+      local bytes = other.server:send(1, unpack(answer))
+      has_waited(c)
+      other.client:receives(bytes)
+    end)
+
+    it("ends that has ended already", function()
+      local descriptor
+      other, descriptor = over_pair "client"
+      other:join()
+      function done()
+        return other.over
+      end
+      local c = watch(wait)
+      uv.run("nowait")
+      c.client:write(packets(0, "\3SELECT 1"))
+      uv.fs_close(descriptor)
+      has_waited(c)
+    end)
+
+    it("goes on that its client has made room for", function()
+      local descriptor
+      local received = 0
+      other, descriptor = over_pair "client"
+      other:join()
+      local function receive()
+        local bytes
+        repeat
+          bytes = uv.fs_read(descriptor, 65536, -1)
+          received = received + #(bytes or "")
+        until not bytes
+      end
+      local row = packets(4, "\253\240\73\2" .. ("x"):rep(150000))
+      local answer = packets(1, "\1", "column", EOF) .. row .. row .. row
+      local function send(from, to)
+        other.server:write(answer:sub(from, to))
+        assert(process.wait_until(function()
+          return select(3, other.relay:counters()) == to
+        end))
+      end
+      function done()
+        receive()
+        return received == #answer
+      end
+      local c = watch(wait)
+      uv.fs_write(descriptor, packets(0, "\3SELECT 2"), -1)
+      other.server:receives(packets(0, "\3SELECT 2"))
+      send(1, 140000) -- which the kernel takes
+      send(140001, 290000) -- of which it takes a part: nothing more is read from the server
+      other.server:write(answer:sub(290001))
+      assert.is_false(other.streams.client:drained())
+      uv.run("nowait")
+      c.client:write(packets(0, "\3SELECT 1"))
+      receive()
+      has_waited(c)
+      uv.fs_close(descriptor)
+    end)
+  end)
+
   it("keeps a stream that has been written when a method closes it, runs the loop, and forgets it", function()
     local written, peer = pair {}
     local left, there = setmetatable({ written }, { __mode = "v" }), nil
