@@ -77,7 +77,7 @@ static void *resize(struct memory *m, void *block, size_t old_size, size_t size)
   if (old_size > MEMORY_SHORT && size > MEMORY_SHORT) return realloc(block, size);
   if (old_size <= MEMORY_SHORT && size <= MEMORY_SHORT && steps(old_size) == steps(size)) return block;
   void *moved = take(m, size);
-  if (!moved) return NULL;
+  if (!moved) return size < old_size ? block : NULL; /* to ask for less must not fail: the rest is lost then */
   memcpy(moved, block, old_size < size ? old_size : size);
   give_back(m, block, old_size);
   return moved;

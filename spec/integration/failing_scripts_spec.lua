@@ -25,6 +25,23 @@ local SCRIPT = [[
   ways["proxy.queries = 5"] = function() proxy.queries, proxy.connection, proxy.response = 5, "x", true end
   ways["a debug hook"] = function() debug.sethook(function() error("hooked") end, "", 1) end
   ways["too much memory"] = function() local text = "x" while true do text = text .. text end end
+  ways["shorter tables"] = function()
+    local list, last = {}, nil
+    for index = 1, 128 do list[index] = index end
+    for index = 33, 128 do list[index] = nil end
+    collectgarbage()
+    collectgarbage("stop")
+    pcall(function()
+      while true do
+        last = { last, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+          28, 29, 30, 31, 32 } -- the memory for shorter lists is used up
+      end
+    end)
+    local _, failure = pcall(function() list.is_shorter = true end)
+    last = nil
+    collectgarbage("restart")
+    error("asked for less: " .. (failure or "there it is"))
+  end
   ways["a long response"] = function()
     local cell = ("y"):rep(1000)
     local rows = {}
@@ -209,6 +226,15 @@ for _, server in ipairs(servers.all()) do
         is_served(hook, "too much memory")
         is_logged(hook, "[^\n]*not enough memory")
       end
+    end)
+
+    it("keeping all memory there is: it gets by with less of what it has", function()
+      if unlimited then
+        return
+      end
+      limit_memory(30)
+      is_served("read_query", "shorter tables")
+      is_logged("read_query", "[^\n]*asked for less: there it is")
     end)
 
     it("a response that is too much for memory: the client is told", function()
