@@ -33,7 +33,7 @@
 /* A peer whose machine has gone is noticed after two minutes; with the kernel's interval and count it would be 12. */
 enum { KEEPALIVE_IDLE = 60, KEEPALIVE_INTERVAL = 10, KEEPALIVE_PROBES = 6 };
 
-enum { SPARE_DESCRIPTORS = 8 };
+enum { SPARE_DESCRIPTORS = 8, ACCEPT_AGAIN_MS = 100 };
 
 static const char shared_key = 0;
 
@@ -114,11 +114,27 @@ static int push_client(lua_State *L, struct owner_event *event) {
   return 3;
 }
 
-static void on_connection(uv_stream_t *handle, int status) {
-  struct stream *listener = (struct stream *)handle;
+static void accept_again(uv_timer_t *timer);
+
+/* The client has been accepted by libuv, which accepts no other until this one is taken over. Where memory does not
+ * suffice for that it is tried again. */
+static void accept_client(struct stream *listener) {
   struct connection_event e = {.event = {.method = ON_CONNECTION, .push = push_client, .keeps = listener->reference}};
-  if (status >= 0 && owner_tell(listener, &e.event) != OWNER_TOLD && e.client) stream_close(e.client);
-  if (e.client) stream_let_go(e.client);
+  bool told = owner_tell(listener, &e.event) == OWNER_TOLD;
+  if (!e.client) {
+    if (!listener->closed) uv_timer_start(&listener->timer, accept_again, ACCEPT_AGAIN_MS, 0);
+    return;
+  }
+  if (!told) stream_close(e.client);
+  stream_let_go(e.client);
+}
+
+static void accept_again(uv_timer_t *timer) {
+  accept_client((struct stream *)((char *)timer - offsetof(struct stream, timer)));
+}
+
+static void on_connection(uv_stream_t *handle, int status) {
+  if (status >= 0) accept_client((struct stream *)handle);
 }
 
 static void on_connected(uv_connect_t *request, int status) {

@@ -4,6 +4,10 @@ local uv = require "luv"
 
 local interpreter = require "spec.support.interpreter"
 local process = require "spec.support.process"
+local proxies = require "spec.support.proxy"
+
+-- AddressSanitizer needs terabytes of address space; LuaJIT 2.1 itself may crash when it gets no more memory.
+local unlimited = proxies.sanitized() or rawget(_G, "jit") ~= nil
 
 describe("a stream", function()
   local listener, accepted, socket, owner, received, ended
@@ -237,6 +241,46 @@ describe("a stream", function()
     local file = assert(uv.fs_open("/dev/null", "r", 0))
     assert.same({ nil, "ENOTSOCK: socket operation on non-socket", "ENOTSOCK" }, { stream.open(owner, file) })
     uv.fs_close(file)
+  end)
+
+  it("that listens goes on when memory has not sufficed for a client", function()
+    if unlimited then
+      return
+    end
+    local program = process.write_file(process.path("full.lua"), [[
+      local stream, uv = require "mysql.stream", require "luv"
+      local owner, accepted, failed, kept = {}, 0, false, nil
+      function owner.on_connection(_, _, client)
+        accepted = accepted + 1
+        client:close()
+      end
+      stream.on_error(function() failed = true end)
+      local port = select(3, stream.listen(owner, "127.0.0.1", 0, 10):address("local"))
+      local function connect()
+        uv.new_tcp():connect("127.0.0.1", port, function() end)
+      end
+      local function fill(size)
+        while true do kept = { kept, ("x"):rep(size) .. tostring(kept) } end
+      end
+      local function turn()
+        uv.run("nowait")
+      end
+      uv.run("nowait")
+      connect()
+      collectgarbage("stop")
+      for size = 20, 0, -4 do pcall(fill, 2 ^ size) end
+      repeat pcall(turn) until failed
+      kept = nil
+      collectgarbage("restart")
+      collectgarbage()
+      connect()
+      repeat uv.run("once") until accepted == 2
+      print "both are accepted"
+      os.exit(0)
+    ]])
+    local command = ("ulimit -v 60000; timeout 20 %s %s"):format(interpreter, program)
+    local code, output, errors = process.run("sh", { "-c", command })
+    assert.same({ 0, "both are accepted\n", "" }, { code, output, errors })
   end)
 
   it("lives as long as it is looked at behind a method that closes it, runs the loop, and fails", function()
