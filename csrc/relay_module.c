@@ -79,7 +79,8 @@ static int start(lua_State *L) {
   struct relay *r = check_relay(L);
   struct stream *ends[] = {r->client, r->server};
   if (r->ended) return 0;
-  uint64_t limit = r->read_limit < r->write_limit || !r->write_limit ? r->read_limit : r->write_limit;
+  uint64_t limit =
+      !r->write_limit || (r->read_limit && r->read_limit < r->write_limit) ? r->read_limit : r->write_limit;
   if (r->server) stream_set_timeout(r->server, 0);
   stream_set_timeout(r->client, limit);
   for (int i = 0; i < 2 && ends[i] && !r->ended; i++) {

@@ -191,11 +191,15 @@ describe("a relay", function()
     end)
 
     it("ends one whose client takes nothing", function()
-      open { read_timeout = 60, write_timeout = 0.05 }
-      c:command("\3SELECT")
-      c.client:pause()
-      c.server:write(packets(1, "\1", "column", EOF) .. packets(4, (("r"):rep(2 ^ 20 - 4))):rep(64))
-      c:ends("timeout", "nothing was read or written for too long", "ETIMEDOUT")
+      for _, read_timeout in ipairs { 60, 0 } do
+        open { read_timeout = read_timeout, write_timeout = 0.05 }
+        c:command("\3SELECT")
+        c.client:pause()
+        c.server:write(packets(1, "\1", "column", EOF) .. packets(4, (("r"):rep(2 ^ 20 - 4))):rep(64))
+        c:ends("timeout", "nothing was read or written for too long", "ETIMEDOUT")
+        c:close()
+      end
+      c = nil
     end)
   end)
 
