@@ -137,8 +137,16 @@ void stream_write_failed(struct stream *s) {
     stream_ended(s, UV_EPIPE);
 }
 
+/* Of a long piece in the queue libuv says only when the kernel has taken all. */
+static void look_at_queue(struct stream *s) {
+  size_t unwritten = uv_stream_get_write_queue_size(&s->uv.stream);
+  if (unwritten < s->unwritten) s->active_at = uv_now(s->shared->loop);
+  s->unwritten = unwritten;
+}
+
 static void on_timer(uv_timer_t *timer) {
   struct stream *s = (struct stream *)((char *)timer - offsetof(struct stream, timer));
+  look_at_queue(s);
   uint64_t idle = uv_now(s->shared->loop) - s->active_at;
   bool overdue = s->overdue;
   s->overdue = idle >= s->idle_limit && !overdue;
@@ -159,6 +167,7 @@ void stream_set_timeout(struct stream *s, uint64_t ms) {
   uv_update_time(s->shared->loop); /* which may have been held up, by a hook for example */
   s->idle_limit = ms;
   s->overdue = false;
+  look_at_queue(s);
   s->active_at = uv_now(s->shared->loop);
   if (ms)
     uv_timer_start(&s->timer, on_timer, ms, 0);
@@ -451,5 +460,6 @@ bool stream_write_now(struct stream *s, const uint8_t *data, size_t length) {
     return false;
   }
   s->queued += length;
+  s->unwritten = uv_stream_get_write_queue_size(&s->uv.stream);
   return true;
 }

@@ -65,6 +65,7 @@ struct stream {
   int reference;       /* in the registry: keeps its userdata until its handles are closed */
   struct input input;  /* packet mode: the beginning of a packet */
   uint64_t idle_limit; /* ms, 0 = none */
+  size_t unwritten;    /* of the queue, when something was added to it or the timer last looked */
   size_t packet_limit; /* packet mode: the longest payload allowed */
 };
 
@@ -89,7 +90,8 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length);
 bool stream_write_now(struct stream *s, const uint8_t *data, size_t length);
 void stream_write_failed(struct stream *s);
 
-/* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. */
+/* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. Where bytes
+ * wait for the peer it may take up to twice as long until that is known. */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 
 /* Pushes the stream's own userdata, which must be open. */

@@ -201,6 +201,30 @@ describe("a relay", function()
       end
       c = nil
     end)
+
+    it("goes on with one whose client takes a little of a long answer now and then", function()
+      local ends = assert(uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true }))
+      local answer = packets(1, ("r"):rep(2 ^ 23))
+      c = conversation.connect()
+      c.streams.client:close()
+      c.streams.client = assert(stream.open(c, ends[1]))
+      function c.on_command(_, relay)
+        relay:reply(answer)
+      end
+      c:join { write_timeout = 0.3, watched = { 3 } }
+      uv.fs_write(ends[2], packets(0, "\3SELECT"), -1)
+      local received, timer = 0, uv.new_timer()
+      timer:start(10, 10, function()
+        received = received + #(uv.fs_read(ends[2], 65536, -1) or "")
+      end)
+      process.wait_until(function()
+        return received == #answer or c.over
+      end)
+      timer:close()
+      uv.fs_close(ends[2])
+      assert.is_nil(c.over)
+      assert.equal(#answer, received)
+    end)
   end)
 
   describe("is made of", function()
