@@ -74,21 +74,25 @@ static int new_relay(lua_State *L) {
   return 1;
 }
 
+/* What a stream has read before. */
+static void take_rest(struct relay *r, struct stream *s) {
+  if (r->ended || !s) return;
+  struct input rest = s->input;
+  memset(&s->input, 0, sizeof rest);
+  if (rest.length) relay_read(r, s, rest.data, rest.length);
+  input_free(&rest);
+}
+
 /* relay:start(): from here on bytes move, those first that the streams have read already. */
 static int start(lua_State *L) {
   struct relay *r = check_relay(L);
-  struct stream *ends[] = {r->client, r->server};
   if (r->ended) return 0;
   uint64_t limit =
       !r->write_limit || (r->read_limit && r->read_limit < r->write_limit) ? r->read_limit : r->write_limit;
   if (r->server) stream_set_timeout(r->server, 0);
   stream_set_timeout(r->client, limit);
-  for (int i = 0; i < 2 && ends[i] && !r->ended; i++) {
-    struct input rest = ends[i]->input;
-    memset(&ends[i]->input, 0, sizeof rest);
-    if (rest.length) relay_read(r, ends[i], rest.data, rest.length);
-    input_free(&rest);
-  }
+  take_rest(r, r->client);
+  take_rest(r, r->server); /* which the owner may have detached meanwhile */
   relay_settle(r);
   return 0;
 }

@@ -94,6 +94,34 @@ describe("a relay", function()
     c.streams.server = c.streams.client -- for what closes both
   end)
 
+  it("looks no more at a server that is detached, closed and forgotten when it starts", function()
+    c = conversation.connect()
+    local streams, read = c.streams, nil
+    local left = setmetatable({ streams.server }, { __mode = "v" })
+    function c.on_packet(_, client)
+      client:hold_packets()
+      read = true
+    end
+    function c.on_command(_, relay)
+      relay:detach():close()
+      streams.server = streams.client -- for what closes both
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      collectgarbage()
+      collectgarbage()
+      relay:reply(packets(1, OK))
+    end
+    streams.client:read_packets(1000)
+    c.client:write(packets(1, "the login") .. packets(0, "\3SELECT 1"))
+    assert(process.wait_until(function()
+      return read
+    end))
+    c:join { watched = { COM_QUERY } }
+    c.client:receives(packets(1, OK))
+    assert.same({}, left)
+  end)
+
   describe("that has to end", function()
     it("waits for the answer, and for nothing else", function()
       open()
