@@ -363,19 +363,21 @@ static void hold_rest(struct relay *r, const uint8_t *data, size_t length) {
   input_free(&since);
 }
 
-/* Goes on with what was held, as far as it may. */
+/* Goes on with what was held, and has come meanwhile, as far as it may. */
 static void take_held_bytes(struct relay *r) {
-  if (r->ended || !r->held.length || r->waiting || r->command) return;
-  r->blocked = false;
-  struct input held = r->held;
-  memset(&r->held, 0, sizeof r->held);
-  size_t used = take_client_bytes(r, held.data, held.length);
-  if (used == 0 && !r->held.length && !r->ended) {
-    r->held = held;
-    return;
+  for (bool more = true; more && !r->ended && r->held.length && !r->waiting && !r->command;) {
+    r->blocked = false;
+    struct input held = r->held;
+    memset(&r->held, 0, sizeof r->held);
+    size_t used = take_client_bytes(r, held.data, held.length);
+    more = r->held.length > 0;
+    if (used == 0 && !more && !r->ended) {
+      r->held = held;
+      return;
+    }
+    hold_rest(r, held.data + used, held.length - used);
+    input_free(&held);
   }
-  hold_rest(r, held.data + used, held.length - used);
-  input_free(&held);
 }
 
 /* While the owner is told of a command there may be more behind it, which has not been looked at. */

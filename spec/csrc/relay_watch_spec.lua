@@ -102,6 +102,32 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("goes on with one that came while a method ran the loop for one that had waited", function()
+      local waiting
+      watch(function(relay, command)
+        if command == "\3SELECT 1" then
+          waiting = relay
+          return
+        elseif command == "\3SELECT 2" then
+          local _, before = relay:counters()
+          c.client:write(packets(0, "\3SELECT 3"))
+          assert(process.wait_until(function()
+            local _, now = relay:counters()
+            return now > before
+          end))
+        end
+        relay:reply(packets(1, OK))
+      end)
+      c.client:write(packets(0, "\3SELECT 1") .. packets(0, "\3SELECT 2"))
+      assert(process.wait_until(function()
+        return waiting
+      end))
+      waiting:reply(packets(1, OK))
+      c.client:receives(packets(1, OK) .. packets(1, OK) .. packets(1, OK))
+      assert.same({ "\3SELECT 1", "\3SELECT 2", "\3SELECT 3" }, c.seen)
+      c:is_idle()
+    end)
+
     it("loses none of those behind it when the client says meanwhile that it sends no more", function()
       for _, decide in ipairs { "forward", "reply" } do
         watch(function(relay, command)
