@@ -57,11 +57,16 @@ local function give_away(call)
   end
 end
 
+local jit = rawget(_G, "jit") ~= nil
+
+local CANNOT_WAIT = jit and "a hook cannot wait inside of a function that C calls (table.sort, gsub)"
+  or "a hook cannot wait inside of a metamethod, the iterator of a `for`, or a function that C calls (table.sort, gsub)"
+
 local function traceback(thread, message)
   if type(message) ~= "string" then
     message = "(null)"
-  elseif message:find("attempt to yield across metamethod/C-call boundary", 1, true) then
-    message = message .. ": a hook cannot wait inside of a metamethod, or a function that C calls (table.sort, gsub)"
+  elseif message:find("attempt to yield across [%a/-]+ boundary") then
+    message = ("%s: %s"):format(message, CANNOT_WAIT)
   end
   return message, (debug.traceback(thread):gsub("^stack traceback:", ""))
 end
@@ -289,15 +294,19 @@ function M.cancel(session)
   call:stop()
 end
 
---- For functions that a script calls: waits until `resume(...)` is called, and returns its arguments.
+-- The level of who has called a function that ends with calling this one: to PUC Lua a tail call is one too.
+local CALLER = jit and 2 or 3
+
+--- For functions that a script calls, which end with this: waits until `resume(...)` is called, and returns its
+--- arguments.
 ---@param start fun(resume: fun(...)): fun()|nil begins what is waited for; may return what ends it
 ---@return any ...
 function M.wait(start)
   local call = running_call()
   if not call or not functions:can_wait() then
-    error("only a hook of a script can wait, and only in its own coroutine", 2)
+    error("only a hook of a script can wait, and only in its own coroutine", CALLER)
   elseif call.protected then
-    error("a hook cannot wait inside of pcall under PUC Lua 5.1; under LuaJIT it can", 2)
+    error("a hook cannot wait inside of pcall under PUC Lua 5.1; under LuaJIT it can", CALLER)
   end
   local proxy = call.session.proxy
   local results, yielded, called
@@ -384,7 +393,7 @@ function M.protected.module(name, ...)
   setfenv(2, own)
 end
 
-if rawget(_G, "jit") then
+if jit then
   M.protected.debug = setmetatable({
     sethook = function()
       error("a script cannot set a debug hook under LuaJIT, which has one for all sessions", 2)

@@ -58,7 +58,7 @@ for _, server in ipairs(servers.all()) do
     local proxy, other, descriptors
 
     before_each(function()
-      proxy = scripted.start(server, SCRIPT, { "--proxy-hook-timeout=20" })
+      proxy = scripted.start(server, SCRIPT, { "--proxy-hook-timeout=20", "--proxy-answer-limit=100000" })
       other = scripted.client(proxy)
       assert.same({ { "other" } }, other:ask("SELECT 'other'").rows)
       descriptors = proxy:descriptors()
@@ -170,13 +170,65 @@ for _, server in ipairs(servers.all()) do
       assert.matches(rawget(_G, "jit") and "slept" or "a hook cannot wait inside of pcall under PUC Lua 5.1", seen())
       does("read_query", "return setmetatable({}, { __index = function() proxy.async.sleep(1) return 'slept' end }).x")
       assert.same({ { "2" } }, client:ask("SELECT 2").rows)
-      client:close()
       if rawget(_G, "jit") then
         assert.matches("read_query slept", seen())
       else
         assert.truthy(proxy:wait_for_log("%(read_query%) attempt to yield across metamethod/C%-call boundary: a hook "
-          .. "cannot wait inside of a metamethod, or a function that C calls"))
+          .. "cannot wait inside of a metamethod, the iterator of a `for`, or a function that C calls"))
       end
+      does("read_query", "for x in function() proxy.async.sleep(1) return 'slept' end do return x end")
+      assert.same({ { "3" } }, client:ask("SELECT 3").rows)
+      assert.matches(rawget(_G, "jit") and "read_query slept" or "read_query begins$", seen())
+      does("read_query", "('x'):gsub('x', function() proxy.async.sleep(1) end)")
+      assert.same({ { "4" } }, client:ask("SELECT 4").rows)
+      assert.truthy(proxy:wait_for_log("%(read_query%) [^\n]*attempt to yield across [^\n]*boundary: a hook cannot "
+        .. "wait inside of [^\n]*a function that C calls %(table.sort, gsub%)\n.*'gsub'"))
+      client:close()
+    end)
+
+    it("is told of its mistakes with its own line, and which limit an answer exceeds", function()
+      local client = scripted.client(proxy)
+      for call, message in pairs {
+        ["sleep('x')"] = "bad argument #1 to 'sleep' (number expected, got string)",
+        ["sleep()"] = "bad argument #1 to 'sleep' (number expected, got nil)",
+        ["await(5)"] = "bad argument #1 to 'await' (function expected, got number)",
+        ["resolve({})"] = "bad argument #1 to 'resolve' (string expected, got table)",
+        ["query()"] = "bad argument #1 to 'query' (a backend's index or an address expected, got nil)",
+        ["query(1)"] = "bad argument #2 to 'query' (string expected, got nil)",
+        ["query(1, 'SELECT 1', 'nopass')"] = "bad argument #3 to 'query' (table expected, got string)",
+        ["query(1, 'SELECT 1', { user = {} })"]
+          = "bad argument #3 to 'query' (table whose user is a string expected, got table)",
+        ["query(7, 'SELECT 1')"] = "there is no backend 7",
+        ["spawn()"] = "bad argument #1 to 'spawn' (string expected, got nil)",
+        ["spawn('cat', 'x')"] = "bad argument #2 to 'spawn' (table expected, got string)",
+        ["spawn('cat', { {} })"] = "bad argument #2 to 'spawn' (table of strings expected, got table)",
+        ["spawn('cat', {}, {})"] = "bad argument #3 to 'spawn' (string expected, got table)",
+        ["spawn('cat', {}, '', 5)"] = "bad argument #4 to 'spawn' (table expected, got number)",
+        ["spawn('cat', {}, '', { limit = '5' })"]
+          = "bad argument #4 to 'spawn' ({ limit = number } expected, got string)",
+      } do
+        does("read_query", "\nreturn select(2, pcall(function()\n local x = proxy.async." .. call .. " return x end))")
+        assert.same({ { "1" } }, client:ask("SELECT 1").rows)
+        assert.matches('"]:3: ' .. message, seen(), 1, true)
+      end
+      does("read_query", "proxy.async.sleep('1') proxy.async.sleep(0/0) proxy.async.sleep(-1) return 'slept'")
+      assert.same({ { "2" } }, client:ask("SELECT 2").rows)
+      assert.matches("read_query slept", seen())
+      for _, sql in ipairs {
+        "SELECT REPEAT('x', 200000)", "SELECT REPEAT('x', 60000) UNION ALL SELECT REPEAT('y', 60000)",
+      } do
+        does("read_query", ('return select(2, proxy.async.query(1, "%s", { user = "nopass" }))'):format(sql))
+        assert.same({ { "3" } }, client:ask("SELECT 3").rows)
+        assert.matches("read_query the answer is longer than the 100000 bytes that a script may ask for "
+          .. "(--proxy-answer-limit)", seen(), 1, true)
+      end
+      does("read_query", "local server = proxy.connection.server\nproxy.connection.backend_ndx = 0\n"
+        .. "local id = select(2, pcall(function() return server.thread_id end))\n"
+        .. "proxy.connection.backend_ndx = 1 return id")
+      assert.same({ { "4" } }, client:ask("SELECT 4").rows)
+      assert.matches('"]:3: the session has no server connection any more: proxy.connection.server is nil now', seen(),
+        1, true)
+      client:close()
     end)
 
     it("for a program that says too much is told so, and the program is killed", function()

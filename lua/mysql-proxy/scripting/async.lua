@@ -9,20 +9,42 @@ local hooks = require "mysql-proxy.hooks"
 
 local M = {}
 
+-- A mistake in the line of the script that has called a function of M.
+local function expect(ok, index, name, expected, value)
+  if not ok then
+    error(("bad argument #%d to '%s' (%s expected, got %s)"):format(index, name, expected, type(value)), 3)
+  end
+end
+
+-- As Lua's own functions see it.
+local function is_text(value)
+  return type(value) == "string" or type(value) == "number"
+end
+
+local function is_text_or_nil(value)
+  return value == nil or is_text(value)
+end
+
 --- Waits until `start`'s argument is called, and returns what it was called with. The way to wait for any call of luv:
 ---   local err, stat = proxy.async.await(function(resume) uv.fs_stat("/tmp", resume) end)
 ---@param start fun(resume: fun(...)): fun()|nil may return what ends it early, when the session ends
 ---@return any ...
 function M.await(start)
+  expect(type(start) == "function", 1, "await", "function", start)
   return hooks.wait(start)
 end
+
+local LONGEST_SLEEP = 2 ^ 52
 
 --- Waits for so many milliseconds.
 ---@param ms number
 function M.sleep(ms)
+  local number = tonumber(ms)
+  expect(number, 1, "sleep", "number", ms)
+  local whole = number > 0 and math.floor(math.min(number, LONGEST_SLEEP)) or 0
   return hooks.wait(function(resume)
     local timer = uv.new_timer()
-    timer:start(math.max(0, math.floor(ms)), 0, function()
+    timer:start(whole, 0, function()
       timer:close()
       resume()
     end)
@@ -37,6 +59,7 @@ end
 ---@return string[]|nil addresses
 ---@return string|nil message
 function M.resolve(host)
+  expect(is_text(host), 1, "resolve", "string", host)
   return hooks.wait(function(resume)
     local request, message = uv.getaddrinfo(host, nil, { socktype = "stream" }, function(failure, found)
       local addresses = {}
@@ -66,6 +89,13 @@ end
 function M.query(where, sql, login)
   local session = hooks.session()
   local proxy = session and session.proxy or error("only a hook of a script can wait", 2)
+  local of_login = login == nil and {} or login
+  expect(is_text(where), 1, "query", "a backend's index or an address", where)
+  expect(is_text(sql), 2, "query", "string", sql)
+  expect(type(of_login) == "table", 3, "query", "table", login)
+  for _, key in ipairs { "user", "password", "database" } do
+    expect(is_text_or_nil(of_login[key]), 3, "query", ("table whose %s is a string"):format(key), of_login[key])
+  end
   local parsed, message
   if type(where) == "number" then
     local backend = proxy.backends[where] or error(("there is no backend %s"):format(where), 2)
@@ -84,7 +114,7 @@ function M.query(where, sql, login)
       elseif failure then
         return resume(nil, failure)
       end
-      cancel = client.query(places[1], sql, login or {}, {
+      cancel = client.query(places[1], sql, of_login, {
         timeout = proxy.login_timeout, limit = proxy.relay_options.answer_limit,
       }, resume)
     end)
@@ -114,10 +144,15 @@ local OUTPUT_LIMIT = 1024 * 1024
 ---@return { code: integer, signal: integer, stdout: string, stderr: string }|nil
 ---@return string|nil message why it could not be started, or that it has said more, for which it was killed
 function M.spawn(program, args, input, options)
-  local limit = options and options.limit or OUTPUT_LIMIT
-  if type(limit) ~= "number" then
-    error(("bad argument #4 to 'spawn' ({ limit = number } expected, got %s)"):format(type(limit)), 2)
+  expect(is_text(program), 1, "spawn", "string", program)
+  expect(args == nil or type(args) == "table", 2, "spawn", "table", args)
+  for _, each in ipairs(args or {}) do
+    expect(is_text(each), 2, "spawn", "table of strings", each)
   end
+  expect(is_text_or_nil(input), 3, "spawn", "string", input)
+  expect(options == nil or type(options) == "table", 4, "spawn", "table", options)
+  local limit = options and options.limit or OUTPUT_LIMIT
+  expect(type(limit) == "number", 4, "spawn", "{ limit = number }", limit)
   return hooks.wait(function(resume)
     local pipes, output = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }, { [2] = {}, [3] = {} }
     local handle, ended, pid, length = nil, nil, nil, 0

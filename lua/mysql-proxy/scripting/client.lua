@@ -48,7 +48,14 @@ function Client:on_connect(_, message)
   self.stream:read_packets(self.limit)
 end
 
+function Client:too_long()
+  return ("the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"):format(self.limit)
+end
+
 function Client:on_end(_, message)
+  if message and message:find("^EMSGSIZE") then
+    message = self:too_long()
+  end
   return self:finish(nil, message or "the server has closed the connection")
 end
 
@@ -107,8 +114,7 @@ function Client:answer(payload, sequence)
   self.packets[#self.packets + 1] = packet.frame(payload, sequence)
   self.length = self.length + #payload
   if self.length > self.limit then
-    error(("the answer is longer than the %d bytes that a script may ask for (--proxy-answer-limit)"):format(
-      self.limit), 0)
+    error(self:too_long(), 0)
   end
   if kind == EOF and #payload < MAX_EOF_LENGTH then
     self.eofs = self.eofs + 1

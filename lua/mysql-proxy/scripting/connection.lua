@@ -112,16 +112,20 @@ function server.auth_plugin_name(session)
   return name or challenge and challenge.auth_plugin_name
 end
 
-local function side(readers)
-  return {
-    __index = function(self, key)
-      local read = readers[key]
-      return read and read(self[SESSION])
-    end,
-  }
+local client_meta, server_meta = {}, {}
+
+function client_meta.__index(self, key)
+  local read = client[key]
+  return read and read(self[SESSION])
 end
 
-local client_meta, server_meta = side(client), side(server)
+function server_meta.__index(self, key)
+  local read, session = server[key], self[SESSION]
+  if read and not session.server then
+    error("the session has no server connection any more: proxy.connection.server is nil now", 2)
+  end
+  return read and read(session)
+end
 
 -- What was in proxy.connection itself before 0.6.
 local flat = {}
