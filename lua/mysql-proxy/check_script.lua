@@ -183,9 +183,9 @@ local function warn_of_locals(tokens, local_hooks, hooks, warn)
       found[tokens[index - 1][2]] = true
     end
   end
-  for hook, at in pairs(local_hooks) do
-    if not found[hook] then
-      warn(at, ("%s is local: it is never called"):format(hook))
+  for _, hook in ipairs(HOOKS) do
+    if local_hooks[hook] and not found[hook] then
+      warn(local_hooks[hook], ("%s is local: it is never called"):format(hook))
     end
   end
 end
