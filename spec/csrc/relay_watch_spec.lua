@@ -33,6 +33,16 @@ describe("a relay", function()
     relay:forward()
   end
 
+  -- In a method, which so runs the loop: the client sends bytes, and the relay has read some.
+  local function sends_meanwhile(relay, bytes)
+    local _, before = relay:counters()
+    c.client:write(bytes)
+    assert(process.wait_until(function()
+      local _, now = relay:counters()
+      return now > before
+    end))
+  end
+
   after_each(function()
     if c then
       c:close()
@@ -60,12 +70,7 @@ describe("a relay", function()
         if command ~= "\3SELECT 1" then
           return relay:forward()
         end
-        local _, before = relay:counters()
-        c.client:write(packets(0, "\3SELECT 'the second'"))
-        assert(process.wait_until(function()
-          local _, now = relay:counters()
-          return now > before
-        end))
+        sends_meanwhile(relay, packets(0, "\3SELECT 'the second'"))
         waiting = relay
       end)
       c.client:write(packets(0, "\3SELECT 1"))
@@ -84,12 +89,7 @@ describe("a relay", function()
       watch(function(relay, command)
         relay:forward()
         if command == "\3SELECT 1" then
-          local _, before = relay:counters()
-          c.client:write(packets(0, "\14"))
-          assert(process.wait_until(function()
-            local _, now = relay:counters()
-            return now > before
-          end))
+          sends_meanwhile(relay, packets(0, "\14"))
           c.server:receives(packets(0, "\3SELECT 1"))
           c:answer(1, OK)
         end
@@ -109,12 +109,7 @@ describe("a relay", function()
           waiting = relay
           return
         elseif command == "\3SELECT 2" then
-          local _, before = relay:counters()
-          c.client:write(packets(0, "\3SELECT 3"))
-          assert(process.wait_until(function()
-            local _, now = relay:counters()
-            return now > before
-          end))
+          sends_meanwhile(relay, packets(0, "\3SELECT 3"))
         end
         relay:reply(packets(1, OK))
       end)
