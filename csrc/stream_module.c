@@ -16,13 +16,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <luv/luv.h>
 
 #include "hook.h"
+#include "local_socket.h"
 #include "queue.h"
 #include "relay.h"
 #include "resultset.h"
@@ -182,34 +181,6 @@ static int connect_stream(lua_State *L) {
   return stream_push_failure(L, status);
 }
 
-/* A socket file that nobody listens on any more is in the way of a new listener: removes it. */
-static void remove_stale_socket(const char *path) {
-  struct stat st;
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (stat(path, &st) != 0 || !S_ISSOCK(st.st_mode) || strlen(path) >= sizeof address.sun_path) return;
-  strcpy(address.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return;
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED) unlink(path);
-  close(fd);
-}
-
-/* A new socket, bound to the path. By hand, as libuv removes the file of what it has bound when it closes that, also
- * when another process has inherited it. Result: the descriptor, or a negative error. */
-static int bind_local(const char *path) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) return UV_ENAMETOOLONG;
-  strcpy(address.sun_path, path);
-  remove_stale_socket(path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -errno;
-  /* like a server's own socket: who may log in is decided by the login */
-  if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && chmod(path, 0777) == 0) return fd;
-  int code = -errno;
-  close(fd);
-  return code;
-}
-
 static int open_socket(struct stream *s, int fd) {
   int status = s->uv.handle.type == UV_NAMED_PIPE ? uv_pipe_open(&s->uv.pipe, fd) : uv_tcp_open(&s->uv.tcp, fd);
   if (status != 0) close(fd);
@@ -239,14 +210,14 @@ static int listen_stream(lua_State *L) {
   int backlog = luaL_checkint(L, 4);
   bool idle = lua_toboolean(L, 5);
   struct sockaddr_storage address;
-  int status = 0, fd = -1;
-  if (local)
-    status = fd = bind_local(path);
-  else
-    status = parse_address(L, 2, &address);
-  if (status < 0) return stream_push_failure(L, status);
+  int status = local ? 0 : parse_address(L, 2, &address);
+  if (status != 0) return stream_push_failure(L, status);
   struct stream *s = new_stream(L, 1, local);
-  status = local ? open_socket(s, fd) : uv_tcp_bind(&s->uv.tcp, (struct sockaddr *)&address, 0);
+  int fd = local ? local_socket(path) : -1;
+  if (local)
+    status = fd < 0 ? fd : open_socket(s, fd);
+  else
+    status = uv_tcp_bind(&s->uv.tcp, (struct sockaddr *)&address, 0);
   if (status == 0) status = start_listening(s, backlog, idle);
   if (status == 0) return 1;
   stream_close(s);
