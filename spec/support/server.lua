@@ -73,9 +73,9 @@ local flavours = {
       return "mariadbd", { "--no-defaults" }
     end,
     options = { "--plugin-load-add=auth_ed25519", "--innodb-log-file-size=64M" },
-    install = function(folder)
+    install = function(folder, tmpdir)
       return process.run("mariadb-install-db", {
-        "--no-defaults", "--datadir=" .. folder, account, "--skip-test-db",
+        "--no-defaults", "--datadir=" .. folder, tmpdir, account, "--skip-test-db",
         "--auth-root-authentication-method=normal",
       })
     end,
@@ -95,9 +95,9 @@ local flavours = {
       })
     end,
     options = { "--mysqlx=off", "--skip-log-bin" },
-    install = function(folder)
+    install = function(folder, tmpdir)
       local program, args = M.flavours.mysql.program()
-      return process.run(program, append(args, { "--initialize-insecure", account, "--datadir=" .. folder }))
+      return process.run(program, append(args, { "--initialize-insecure", account, "--datadir=" .. folder, tmpdir }))
     end,
     client = function(name)
       local loader, args = sid_program("/usr/bin/" .. (name or "mysql"))
@@ -114,6 +114,14 @@ function M.has_mysql()
   return uv.fs_stat(sid .. "/.complete") ~= nil
 end
 
+-- Each server has a folder for temporary files of its own: MariaDB removes what it finds there when it starts, also
+-- what another one is using.
+local function temporary_folder()
+  local folder = process.path("tmp")
+  assert(uv.fs_mkdir(folder, tonumber("700", 8)))
+  return "--tmpdir=" .. folder
+end
+
 -- A data folder is made once for each version, and copied.
 local function template(flavour)
   local program, args = flavours[flavour].program()
@@ -122,7 +130,7 @@ local function template(flavour)
   if not uv.fs_stat(folder) then
     process.run("mkdir", { "-p", cache })
     local fresh = ("%s.%d"):format(folder, uv.os_getpid())
-    local code, output, errors = flavours[flavour].install(fresh)
+    local code, output, errors = flavours[flavour].install(fresh, temporary_folder())
     assert(code == 0, ("installing a %s data folder failed: %s%s"):format(flavour, output, errors))
     uv.fs_rename(fresh, folder)
     process.run("rm", { "-rf", fresh }) -- if another run was faster
@@ -144,6 +152,7 @@ function M.start(flavour, options)
   self:of_flavour(flavour)
   self.port = process.free_port()
   self.datadir = process.path("data")
+  self.tmpdir = temporary_folder()
   self.socket = process.path("sock")
   local code, _, errors = process.run("cp", { "-r", template(flavour), self.datadir })
   assert(code == 0, errors)
@@ -160,7 +169,7 @@ function Server:start()
   local program, args = flavours[self.flavour].program()
   append(append(append(args, common), flavours[self.flavour].options), {
     "--datadir=" .. self.datadir, "--port=" .. self.port, "--socket=" .. self.socket, "--init-file=" .. self.init_file,
-    "--pid-file=" .. self.datadir .. "/pid",
+    "--pid-file=" .. self.datadir .. "/pid", self.tmpdir,
   })
   self.process = process.start(program, append(args, self.options))
   self.pid = self.process.pid
