@@ -279,12 +279,15 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   return told == OWNER_TOLD && !malformed && !r->waiting;
 }
 
-/* The owner would get the command whole: there has to be an end to it. */
-static void refuse_command(struct relay *r, size_t length) {
-  const char *problem = "Got a packet bigger than the proxy's command_limit";
+/* The owner would get the command whole: there has to be an end to it. Returns whether these bytes of it, whole packets
+ * and perhaps a part of one, are too many. */
+static bool refuse_command(struct relay *r, size_t length) {
+  const char *problem = "Got a packet bigger than the proxy's limit (--proxy-command-limit)";
   size_t packets = length / (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD) + 1;
+  if (length - packets * PACKET_HEADER_SIZE <= r->command_limit) return false;
   if (!r->pending_count) write_error(r, (uint8_t)packets, ER_NET_PACKET_TOO_LARGE, "08S01", problem);
   end_relay(r, "client", problem, "EPROTO");
+  return true;
 }
 
 enum next { NEXT_PACKET, NEXT_HOLD, NEXT_PASSED };
@@ -306,9 +309,9 @@ static enum next next_command(struct relay *r, const uint8_t *data, size_t lengt
   size_t whole = whole_chain(packet, left);
   relay_write_server(r, data + *sent, *at - *sent);
   *sent = *at;
-  if (!whole && left > r->command_limit) refuse_command(r, left);
   r->blocked = whole && r->pending_count;
-  if (!whole || r->blocked || !offer_command(r, packet, whole)) return NEXT_HOLD;
+  if (r->blocked || refuse_command(r, whole ? whole : left)) return NEXT_HOLD;
+  if (!whole || !offer_command(r, packet, whole)) return NEXT_HOLD;
   *at += whole;
   *sent = *at;
   return NEXT_PASSED;

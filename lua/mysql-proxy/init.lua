@@ -48,8 +48,8 @@ local TOO_MANY = { errcode = 1040, errmsg = "Too many connections", protocol_41 
 ---@field statistics_digests? integer statements that statistics are kept of; default 10000
 ---@field login_timeout? number seconds between two packets of a login; default 10
 ---@field login_packet_limit? integer bytes that a packet of a login may have; default 262144
----@field command_limit? integer bytes that a command may have which is looked at in Lua; default 64 MiB, as much as
----  MySQL's max_allowed_packet
+---@field proxy_command_limit? integer bytes that a command may have which is looked at in Lua; default 64 MiB, as
+---  much as MySQL's max_allowed_packet
 ---@field proxy_answer_limit? integer bytes that an answer may have which a script wants to see; default 64 MiB
 ---@field max_connections? integer clients at once, 0 for any number; default 10000
 ---@field admin_address? string[] where operators connect; default none
@@ -125,7 +125,7 @@ function M.new(options)
     relay_options = {
       read_timeout = default(options.proxy_read_timeout, 28800),
       write_timeout = default(options.proxy_write_timeout, 28800),
-      command_limit = default(options.command_limit, 64 * 1024 * 1024),
+      command_limit = default(options.proxy_command_limit, 64 * 1024 * 1024),
       answer_limit = default(options.proxy_answer_limit, 64 * 1024 * 1024),
     },
     base_directory = options.basedir,

@@ -91,6 +91,8 @@ local OPTIONS = {
     help = "don't log in anew on a pooled connection" },
   { group = "proxy", name = "proxy-hook-timeout", kind = "seconds", value = "SEC", default = 60,
     help = "seconds that a hook may wait" },
+  { group = "proxy", name = "proxy-command-limit", kind = "integer", value = "BYTES", default = 67108864, least = 1,
+    help = "longest statement that is looked at" },
   { group = "proxy", name = "proxy-answer-limit", kind = "integer", value = "BYTES", default = 67108864, least = 1,
     help = "longest answer a script may ask for" },
   { group = "proxy", name = "proxy-connect-timeout", kind = "seconds", value = "SEC", default = 2,

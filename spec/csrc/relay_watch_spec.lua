@@ -222,12 +222,21 @@ describe("a relay", function()
 
     it("refuses one that is longer than the limit", function()
       watch(forward, { command_limit = 1000 })
-      c.client:write(packets(0, "\3" .. ("x"):rep(2000)):sub(1, -2))
-      local text = "Got a packet bigger than the proxy's command_limit"
+      c:command("\3" .. ("x"):rep(999))
+      c:answer(1, OK)
+      c.seen = {}
+      c.client:write(packets(0, "\3" .. ("x"):rep(1000)))
+      local text = "Got a packet bigger than the proxy's limit (--proxy-command-limit)"
       c:ends("client", text, "EPROTO")
       c.client:receives(packets(1, proto.to_err_packet { errcode = 1153, sqlstate = "08S01", errmsg = text }))
       c.server:closes()
       assert.same({}, c.seen)
+    end)
+
+    it("refuses one without end as soon as it is longer", function()
+      watch(forward, { command_limit = 1000 })
+      c.client:write(packets(0, "\3" .. ("x"):rep(2000)):sub(1, 1006))
+      c:ends("client", "Got a packet bigger than the proxy's limit (--proxy-command-limit)", "EPROTO")
     end)
 
     it("waits for a decision as long as it takes, and holds the client's later commands", function()

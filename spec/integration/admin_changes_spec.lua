@@ -297,8 +297,9 @@ describe("an operator", function()
     end)
 
     it("changes limits for new clients", function()
-      change("SET max_connections = 1, proxy_read_timeout = 100.5, proxy.hook_timeout = 5")
-      assert.equal("1,100.5,5", rows("SELECT @@max_connections, @@proxy_read_timeout, @@proxy_hook_timeout"))
+      change("SET max_connections = 1, proxy_read_timeout = 100.5, proxy.hook_timeout = 5, proxy_command_limit = 9")
+      assert.equal("1,100.5,5,9",
+        rows("SELECT @@max_connections, @@proxy_read_timeout, @@proxy_hook_timeout, @@proxy_command_limit"))
       local one = client()
       assert.equal(1040, client().refused.errcode)
       one:close()

@@ -136,6 +136,28 @@ for _, server in ipairs(servers.all()) do
       end)
     end)
 
+    describe("a statement's length", function()
+      local LOOKS = "function read_query(packet) length = #packet end"
+
+      it("is limited, as a script gets it whole", function()
+        start(LOOKS, { "--proxy-command-limit=100000" })
+        local client = login()
+        assert.same({ { "90000" } }, client:ask(("SELECT LENGTH('%s')"):format(("x"):rep(90000))).rows)
+        local answer = client:ask(("SELECT LENGTH('%s')"):format(("x"):rep(100000)))
+        assert.same({ 1153, "Got a packet bigger than the proxy's limit (--proxy-command-limit)" },
+          { answer.errcode, answer.errmsg })
+        assert.equal("EOF", client:wait_for_end())
+        client:close()
+      end)
+
+      it("may be more than 64 MiB if the option says so", function()
+        start(LOOKS, { "--proxy-command-limit=100000000" })
+        local client = login()
+        assert.same({ { "70000000" } }, client:ask(("SELECT LENGTH('%s')"):format(("x"):rep(70000000))).rows)
+        client:close()
+      end)
+    end)
+
     describe("the pool", function()
       local POOLING = [[
         function connect_server()

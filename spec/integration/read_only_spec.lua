@@ -238,12 +238,12 @@ for _, server in ipairs(servers.all()) do
     end)
 
     -- What has to be looked at has to be held.
-    it("refuses a statement without end, of which it holds no more than command_limit", function()
+    it("refuses a statement without end, of which it holds no more than proxy_command_limit", function()
       local port, program = process.free_port(), process.path("limited.lua")
       process.write_file(program, ([[
         local proxy = assert(require("mysql-proxy").new {
           proxy_address = { "127.0.0.1:0" }, proxy_read_only_address = { "127.0.0.1:%d" },
-          proxy_backend_addresses = { "%s:%d" }, command_limit = 100000,
+          proxy_backend_addresses = { "%s:%d" }, proxy_command_limit = 100000,
         })
         proxy:listen(function(ok, message) assert(ok, message) end)
         require("luv").run()

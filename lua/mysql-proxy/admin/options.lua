@@ -80,6 +80,7 @@ field("proxy_hook_timeout", "seconds", "hook_timeout")
 field("max_connections", "count", "max_connections")
 relay_field("proxy_read_timeout", "seconds", "read_timeout")
 relay_field("proxy_write_timeout", "seconds", "write_timeout")
+relay_field("proxy_command_limit", "bytes", "command_limit")
 relay_field("proxy_answer_limit", "bytes", "answer_limit")
 
 changeable.slow_query_time = { read = readers.seconds_or_none, get = function(proxy)
