@@ -2,8 +2,9 @@
  * scripts have as proxy.queries.
  *
  * new(): an empty queue. A queue has the methods append(id, packet [, { resultset_is_needed = boolean }]), prepend(the
- * same), reset(), len(), and `#`. take(queue): removes the first command, and returns its packet, id, and whether it is
- * streamed, which is to say that its result is not needed; nil if there is none. */
+ * same), reset(), len(), and `#`. plan(queue): what is in it now was planned. take(queue): removes the first command, and
+ * returns its packet, id, whether it is streamed, which is to say that its result is not needed, and whether it was
+ * planned; nil if there is none. */
 #include "queue.h"
 
 #include <lauxlib.h>
@@ -69,7 +70,7 @@ static void put(lua_State *L, struct queue *q, bool front) {
   if (q->count == q->capacity) grow(L, q);
   if (front) q->first = (q->first + q->capacity - 1) % q->capacity;
   int place = front ? q->first : (q->first + q->count) % q->capacity;
-  q->commands[place] = (struct queued){id < 0 ? ceil(id) : floor(id), streamed};
+  q->commands[place] = (struct queued){id < 0 ? ceil(id) : floor(id), streamed, false};
   q->count++;
   lua_getfenv(L, 1);
   lua_pushvalue(L, 3);
@@ -98,6 +99,15 @@ void queue_drop_first(lua_State *L, int packets, struct queue *q) {
   q->count--;
 }
 
+void queue_plan(struct queue *q) {
+  for (int i = 0; i < q->count; i++) q->commands[(q->first + i) % q->capacity].planned = true;
+}
+
+static int plan(lua_State *L) {
+  queue_plan(check_queue(L));
+  return 0;
+}
+
 static int reset(lua_State *L) {
   struct queue *q = check_queue(L);
   lua_settop(L, 1);
@@ -119,8 +129,9 @@ static int take(lua_State *L) {
   const struct queued *command = queue_push_first(L, 2, q);
   lua_pushnumber(L, command->id);
   lua_pushboolean(L, command->streamed);
+  lua_pushboolean(L, command->planned);
   queue_drop_first(L, 2, q);
-  return 3;
+  return 4;
 }
 
 static int new (lua_State *L) {
@@ -147,7 +158,7 @@ LUA_MODULE luaopen_mysql_queue(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"append", append}, {"prepend", prepend}, {"reset", reset}, {"len", len}, {NULL, NULL}};
   static const luaL_Reg metamethods[] = {{"__gc", collect}, {"__len", len}, {"__tostring", to_string}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", new}, {"take", take}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", new}, {"plan", plan}, {"take", take}, {NULL, NULL}};
   luaL_newmetatable(L, QUEUE_TYPE);
   lua_pushvalue(L, -1);
   luaL_openlib(L, NULL, metamethods, 1);

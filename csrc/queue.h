@@ -12,6 +12,7 @@
 struct queued {
   lua_Number id;
   bool streamed; /* its result is not needed */
+  bool planned;  /* it was there when the script had decided on the client's command */
 };
 
 /* A ring; the packet of the command at place i is in the environment at i + 1. */
@@ -24,6 +25,8 @@ struct queue {
 const struct queued *queue_push_first(lua_State *L, int packets, const struct queue *q);
 /* Removes it. */
 void queue_drop_first(lua_State *L, int packets, struct queue *q);
+/* The script has decided: what is there now is planned. */
+void queue_plan(struct queue *q);
 
 LUA_MODULE luaopen_mysql_queue(lua_State *L);
 

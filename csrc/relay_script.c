@@ -164,6 +164,7 @@ static bool send_first(lua_State *L, struct relay *r, int payload) {
   set(L, injection, ID, id);
   set(L, injection, QUERY, packet);
   queue_drop_first(L, packets, r->script.queue);
+  queue_plan(r->script.queue);
   r->script.asked = true;
   if (!relay_inject(r, own ? NULL : (const uint8_t *)bytes, length, TO_OWNER)) luaL_error(L, "not enough memory");
   return true;

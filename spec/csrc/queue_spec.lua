@@ -23,7 +23,10 @@ describe("a queue of commands", function()
     assert.equal(4, q:len())
     assert.equal(4, #q)
     assert.equal("proxy.queries (4)", tostring(q))
-    assert.same({ { "\14", 4, false }, { "\3three", 3, true }, { "\3one", 1, false }, { "\3two", 2, false } }, all())
+    assert.same({
+      { "\14", 4, false, false }, { "\3three", 3, true, false }, { "\3one", 1, false, false },
+      { "\3two", 2, false, false },
+    }, all())
     assert.equal(0, #q)
     assert.is_nil(queue.take(q))
   end)
@@ -35,7 +38,23 @@ describe("a queue of commands", function()
     q:reset()
     assert.equal(0, q:len())
     q:append(7, "\3a\0b")
-    assert.same({ { "\3a\0b", 7, false } }, all())
+    assert.same({ { "\3a\0b", 7, false, false } }, all())
+  end)
+
+  it("knows which were planned, and which have come later", function()
+    for i = 1, 3 do
+      q:append(i, "\3old")
+    end
+    queue.take(q)
+    queue.plan(q)
+    q:append(4, "\3new")
+    q:prepend(5, "\3new")
+    q:append(6, "\3new") -- more than it had room for
+    local planned = {}
+    for index, command in ipairs(all()) do
+      planned[index] = { command[2], command[4] }
+    end
+    assert.same({ { 5, false }, { 2, true }, { 3, true }, { 4, false }, { 6, false } }, planned)
   end)
 
   it("keeps their order however they come and go", function()
@@ -64,7 +83,7 @@ describe("a queue of commands", function()
   it("cuts off fractions, and takes numbers in strings", function()
     for given, id in pairs { [1.7] = 1, [-1.7] = -1, ["5"] = 5, [2 ^ 40] = 2 ^ 40 } do
       q:append(given, 42)
-      assert.same({ { "42", id, false } }, all())
+      assert.same({ { "42", id, false, false } }, all())
     end
   end)
 

@@ -97,54 +97,95 @@ for _, server in ipairs(servers.all()) do
       all_returned()
     end)
 
-    it("by a client that leaves ends what a script has still to send for it", function()
-      server:sql("CREATE TABLE test.queued (number INT)")
-      local queueing = scripted.start(server, [[
-        function read_query(packet)
-          if packet == "\3work" then
-            for number = 1, 3 do
-              proxy.queries:append(number, "\3INSERT INTO queued SELECT GET_LOCK('queued', 1000)")
+    describe("by a client that leaves a script's queue behind", function()
+      local queueing
+
+      before_each(function()
+        server:sql("CREATE TABLE test.queued (number INT)")
+        queueing = scripted.start(server, [[
+          local NEEDED = { resultset_is_needed = true }
+          local LOCKED = "\3INSERT INTO test.queued SELECT GET_LOCK('queued', 1000)"
+          function read_query(packet)
+            for _ = 1, packet == "\3work" and 3 or packet == "\1" and 2 or 0 do
+              proxy.queries:append(1, LOCKED, NEEDED)
             end
-          elseif packet == "\3poll" then
-            proxy.queries:append(1, "\3DO 1", { resultset_is_needed = true })
+            if packet == "\3poll" then proxy.queries:append(2, "\3DO 1", NEEDED) end
+            if #proxy.queries > 0 then return proxy.PROXY_SEND_QUERY end
           end
-          if #proxy.queries > 0 then return proxy.PROXY_SEND_QUERY end
-        end
-        function read_query_result(inj)
-          if inj.query == "\3DO 1" then
-            print("polled")
-            proxy.queries:append(1, "\3DO 1", { resultset_is_needed = true })
-            return proxy.PROXY_IGNORE_RESULT
+          function read_query_result(inj)
+            if inj.query == LOCKED and #proxy.queries == 0 then
+              proxy.queries:append(3, "\3INSERT INTO test.queued VALUES (2)", NEEDED)
+            elseif inj.id == 2 then
+              print("polled")
+              proxy.queries:append(2, "\3DO 1", NEEDED)
+              return proxy.PROXY_IGNORE_RESULT
+            end
           end
-        end
-        function disconnect_client() print("left") end]])
+          function disconnect_client() print("left") end]])
+      end)
+
+      after_each(function()
+        queueing:stop()
+        server:sql("DROP TABLE test.queued")
+        all_returned()
+      end)
+
       local function prints(pattern)
         assert(process.wait_until(function()
           return queueing.process:stdout():find(pattern)
         end), queueing.process:stdout())
       end
 
-      local holder, worker = login(), login(queueing.port)
-      holder:ask("SELECT GET_LOCK('queued', 0)")
-      worker:ask("USE test")
-      worker:send("\3work")
-      becomes("1", function()
-        return server:sql("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'User%lock'")
-          :match("%d+")
-      end)
-      worker:close()
-      holder:close()
-      prints("^left\n")
-      assert.equal("1\n", server:sql("SELECT COUNT(*) FROM test.queued"))
+      -- A client that leaves in its way while the first statement waits; what has been inserted when its session ends.
+      local function inserted(client, command, leave)
+        local holder = login()
+        holder:ask("SELECT GET_LOCK('queued', 0)")
+        client:send(command)
+        becomes("1", function()
+          return server:sql("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'User%lock'")
+            :match("%d+")
+        end)
+        leave(client)
+        holder:close()
+        prints("^left\n")
+        return server:sql("SELECT number FROM test.queued ORDER BY number"):gsub("\n", " ")
+      end
 
-      local poller = login(queueing.port)
-      poller:send("\3poll")
-      prints("polled\n")
-      poller:close()
-      prints("polled\nleft\n$")
-      queueing:stop()
-      server:sql("DROP TABLE test.queued")
-      all_returned()
+      it("sends what read_query has queued, but nothing that is added later", function()
+        assert.equal("1 1 1 ", (inserted(login(queueing.port), "\3work", function(client)
+          client:close()
+        end)))
+      end)
+
+      it("answers one that has only ended its own sending", function()
+        local client = login(queueing.port)
+        assert.equal("1 1 1 ", (inserted(client, "\3work", function()
+          local done
+          client.socket:shutdown(function()
+            done = true
+          end)
+          process.wait_until(function()
+            return done
+          end)
+        end)))
+        assert.equal(1, client:answer(client:packet()).affected_rows)
+        assert.equal("EOF", client:wait_for_end())
+        client:close()
+      end)
+
+      it("sends all of it behind COM_QUIT", function()
+        assert.equal("1 1 2 ", (inserted(login(queueing.port), "\1", function(client)
+          client:close()
+        end)))
+      end)
+
+      it("ends a queue that would go on for ever", function()
+        local client = login(queueing.port)
+        client:send("\3poll")
+        prints("polled\n")
+        client:close()
+        prints("polled\nleft\n$")
+      end)
     end)
 
     it("by the read timeout closes both sides without a word", function()

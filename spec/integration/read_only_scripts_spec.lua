@@ -18,10 +18,11 @@ local SCRIPT = [[
   function ways.wait(packet) decision = "wait" ways.first(packet) end
   function ways.more(packet) decision = "more" ways.append(packet) end
   function ways.streamed(packet) decision = proxy.PROXY_IGNORE_RESULT ways.stream(packet) end
-  function ways.many(packet)
-    for id = 1, 3000 do proxy.queries:append(id, packet, needed) end
+  function ways.many(packet, count)
+    for id = 1, count or 3000 do proxy.queries:append(id, packet, needed) end
     proxy.queries:append(9999, "\3SELECT 2", needed)
   end
+  function ways.failing(packet) failing = true ways.many(packet, 10000) end
   function ways.count()
     proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = #seen }
     return proxy.PROXY_SEND_RESULT
@@ -54,7 +55,8 @@ local SCRIPT = [[
       answer.query_status == 255 and inj.query_time + inj.response_time .. " " .. answer.raw:sub(2, 9):gsub("%W", "")
       or answer.row_count)
     decision = nil
-    if what == "fail" then
+    failing = failing and inj.id ~= 9999
+    if what == "fail" or failing then
       error("failed on purpose")
     elseif what == "wait" then
       proxy.async.sleep(1)
@@ -157,6 +159,12 @@ for _, server in ipairs(servers.all()) do
     it("refuses as many statements as a script likes", function()
       client:ask("many: " .. INSERT)
       assert.equal("3001", client:ask("count: ").errmsg)
+      still_reads()
+    end)
+
+    it("refuses many too if the hook fails for each", function()
+      assert.equal(1290, client:ask("failing: " .. INSERT).errcode)
+      assert.equal("10001", client:ask("count: ").errmsg)
       still_reads()
     end)
 

@@ -21,7 +21,7 @@ for command = 0, 255 do
   M.watched[command + 1] = command
 end
 
-local byte, find, take = string.byte, string.find, queue.take
+local byte, find, plan, take = string.byte, string.find, queue.plan, queue.take
 local run, find_hook = hooks.run, hooks.find
 local SEND_QUERY, SEND_RESULT = constants.PROXY_SEND_QUERY, constants.PROXY_SEND_RESULT
 local IGNORE_RESULT = constants.PROXY_IGNORE_RESULT
@@ -123,6 +123,7 @@ local function decided(session, result, failed)
   local verdict = hooks.verdict(result)
   if verdict == SEND_QUERY and waiting > 0 then
     session.answers = 0
+    plan(session.queue)
     return run_queue(session)
   end
   session.queue:reset()
@@ -182,10 +183,10 @@ local function end_queue(session, packets)
   return done(session, packets)
 end
 
-local call_hook, take_decision
+local call_hook, take_decision, result_decided
 
 -- The command of the queue at hand has an answer without a server: the port's refusal. False if the hook that sees it
--- has not come to its end at once; what it leads to is done later then.
+-- waits; what it leads to is done later then.
 ---@return boolean finished
 ---@return string|nil packets that the client gets
 local function answer_refused(session, refused, streamed)
@@ -193,8 +194,15 @@ local function answer_refused(session, refused, streamed)
   if streamed then
     session.relay:answer(refused)
   end
-  local finished, result = call_hook(session, answer, not streamed and answer)
-  if not finished then
+  local at_once, failed = true, false
+  local finished, result = call_hook(session, answer, not streamed and answer, function(_, later)
+    if not at_once then
+      return result_decided(session, later)
+    end
+    failed = true
+  end)
+  at_once = false
+  if not finished and not failed then
     return false, nil
   end
   local packets = take_decision(session, result)
@@ -210,19 +218,19 @@ function run_queue(session, packets)
       relay:answer(packets)
       packets = nil
     end
-    if session.queued and relay:client_has_left() then
-      return session:close("client closed")
-    elseif guard and tell_first(session, run_queue) then
+    if guard and tell_first(session, run_queue) then
       return
     end
-    local packet, id, streamed = take(session.queue)
+    local packet, id, streamed, planned = take(session.queue)
     local kind, own = byte(packet), packet == session.command
     inj.id, inj.query, session.queued = id, packet, packet
     session.queued_follows = followed(packet, kind)
     streamed = streamed or ENDLESS[kind]
     local refused = guard and guard.refusal(session, packet)
     session.refused = refused
-    if not refused and not session.server then
+    if not planned and command_kind ~= COM_QUIT and relay:client_has_left() then
+      return session:close("client closed") -- read_query_result could add to the queue for ever
+    elseif not refused and not session.server then
       critical(session, "I have no server backend, closing connection")
       return session:close("no server")
     elseif streamed and session.answers > 0 then
@@ -301,7 +309,7 @@ function take_decision(session, result)
   return nil
 end
 
-local function result_decided(session, result)
+function result_decided(session, result)
   local kept = session.kept
   run_queue(session, take_decision(session, result))
   if kept then
@@ -309,12 +317,12 @@ local function result_decided(session, result)
   end
 end
 
--- The hook sees the answer; kept: the same, unless the client has got it.
-function call_hook(session, answer, kept)
+-- The hook sees the answer; kept: the same, unless the client has got it. done_later: as of hooks.run.
+function call_hook(session, answer, kept, done_later)
   local inj, hook = session.injection, find_hook(session, "read_query_result")
   inj.resultset, session.kept = answer, kept or false
   if hook ~= nil then
-    return run(session, "read_query_result", hook, inj, result_decided)
+    return run(session, "read_query_result", hook, inj, done_later)
   end
   return true, nil
 end
@@ -415,7 +423,7 @@ function M.read_query_result(session, relay, error, kept, command, call, status,
   if not goes_on then
     return
   end
-  finished, result = call_hook(session, kept, kept)
+  finished, result = call_hook(session, kept, kept, result_decided)
   if finished then
     return result_decided(session, result)
   end
