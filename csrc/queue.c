@@ -2,8 +2,8 @@
  * scripts have as proxy.queries.
  *
  * new(): an empty queue. A queue has the methods append(id, packet [, { resultset_is_needed = boolean }]), prepend(the
- * same), reset(), len(), and `#`. plan(queue): what is in it now was planned. take(queue): removes the first command, and
- * returns its packet, id, whether it is streamed, which is to say that its result is not needed, and whether it was
+ * same), reset(), len(), and `#`. plan(queue): what is in it now was planned. take(queue): removes the first command,
+ * and returns its packet, id, whether it is streamed, which is to say that its result is not needed, and whether it was
  * planned; nil if there is none. */
 #include "queue.h"
 

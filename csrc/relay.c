@@ -159,6 +159,7 @@ void relay_write_failed(struct relay *r, struct stream *s) {
 }
 
 void relay_timeout(struct relay *r, struct stream *s) {
+  if (r->server) stream_look_at_queue(r->server);
   uint64_t active_at = r->client->active_at;
   if (r->server && r->server->active_at > active_at) active_at = r->server->active_at;
   uint64_t limit = r->client->queued || (r->server && r->server->queued) ? r->write_limit : r->read_limit;
@@ -325,7 +326,7 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
       at = length;
       break;
     }
-    if (r->waiting && framing_at_boundary(&r->request)) {
+    if ((r->waiting || r->command) && framing_at_boundary(&r->request)) {
       if (!is_clients_turn(r)) break;
     } else if ((r->watching || r->barrier || r->close_after_answer) && framing_at_boundary(&r->request) &&
                !r->uploading && !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {

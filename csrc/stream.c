@@ -138,7 +138,7 @@ void stream_write_failed(struct stream *s) {
 }
 
 /* Of a long piece in the queue libuv says only when the kernel has taken all. */
-static void look_at_queue(struct stream *s) {
+void stream_look_at_queue(struct stream *s) {
   size_t unwritten = uv_stream_get_write_queue_size(&s->uv.stream);
   if (unwritten < s->unwritten) s->active_at = uv_now(s->shared->loop);
   s->unwritten = unwritten;
@@ -146,7 +146,7 @@ static void look_at_queue(struct stream *s) {
 
 static void on_timer(uv_timer_t *timer) {
   struct stream *s = (struct stream *)((char *)timer - offsetof(struct stream, timer));
-  look_at_queue(s);
+  stream_look_at_queue(s);
   uint64_t idle = uv_now(s->shared->loop) - s->active_at;
   bool overdue = s->overdue;
   s->overdue = idle >= s->idle_limit && !overdue;
@@ -167,7 +167,7 @@ void stream_set_timeout(struct stream *s, uint64_t ms) {
   uv_update_time(s->shared->loop); /* which may have been held up, by a hook for example */
   s->idle_limit = ms;
   s->overdue = false;
-  look_at_queue(s);
+  stream_look_at_queue(s);
   s->active_at = uv_now(s->shared->loop);
   if (ms)
     uv_timer_start(&s->timer, on_timer, ms, 0);
@@ -282,8 +282,10 @@ static void deliver(struct stream *s) {
 static void deliver_packets(struct stream *s) {
   if (s->delivering) return; /* it goes on there */
   s->delivering = true;
+  stream_use(s);
   deliver(s);
   s->delivering = false;
+  stream_let_go(s);
 }
 
 bool stream_read_packets(struct stream *s, size_t limit) {

@@ -90,6 +90,8 @@ void stream_take(struct stream *s, const uint8_t *data, size_t length);
 bool stream_write_now(struct stream *s, const uint8_t *data, size_t length);
 void stream_write_failed(struct stream *s);
 
+/* Brings active_at up to date, if the kernel has taken some of what is queued. */
+void stream_look_at_queue(struct stream *s);
 /* Nothing read (packet mode: no packet) or written for so many ms: on_timeout or relay_timeout. 0: never. Where bytes
  * wait for the peer it may take up to twice as long until that is known. */
 void stream_set_timeout(struct stream *s, uint64_t ms);

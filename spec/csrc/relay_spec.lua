@@ -202,6 +202,21 @@ describe("a relay", function()
       c = nil
     end)
 
+    -- Takes a little every 10 milliseconds. Returns how many of so many bytes have come before the session's end.
+    local function slowly_received(descriptor, length)
+      local received, timer = 0, uv.new_timer()
+      timer:start(10, 10, function()
+        received = received + #(uv.fs_read(descriptor, 65536, -1) or "")
+      end)
+      process.wait_until(function()
+        return received == length or c.over
+      end)
+      timer:close()
+      uv.fs_close(descriptor)
+      assert.is_nil(c.over)
+      return received
+    end
+
     it("goes on with one whose client takes a little of a long answer now and then", function()
       local ends = assert(uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true }))
       local answer = packets(1, ("r"):rep(2 ^ 23))
@@ -213,17 +228,21 @@ describe("a relay", function()
       end
       c:join { write_timeout = 0.3, watched = { 3 } }
       uv.fs_write(ends[2], packets(0, "\3SELECT"), -1)
-      local received, timer = 0, uv.new_timer()
-      timer:start(10, 10, function()
-        received = received + #(uv.fs_read(ends[2], 65536, -1) or "")
-      end)
-      process.wait_until(function()
-        return received == #answer or c.over
-      end)
-      timer:close()
-      uv.fs_close(ends[2])
-      assert.is_nil(c.over)
-      assert.equal(#answer, received)
+      assert.equal(#answer, slowly_received(ends[2], #answer))
+    end)
+
+    it("goes on with one whose server takes a little of a long command now and then", function()
+      local ends = assert(uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true }))
+      local command = packets(0, "\3" .. ("x"):rep(2 ^ 23))
+      c = conversation.connect()
+      c.streams.server:close()
+      c.streams.server = assert(stream.open(c, ends[1]))
+      function c.on_command(_, relay)
+        relay:forward()
+      end
+      c:join { write_timeout = 0.3, watched = { 3 } }
+      c.client:write(command)
+      assert.equal(#command, slowly_received(ends[2], #command))
     end)
   end)
 

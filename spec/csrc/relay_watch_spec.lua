@@ -123,6 +123,45 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("takes a file while a method runs the loop, but not yet the command behind it", function()
+      for _, asks in ipairs { "the server", "the owner" } do
+        local own = asks == "the owner"
+        local waiting
+        watch(function(relay, command)
+          if command == "\3SELECT 2" then
+            waiting = relay
+            return
+          elseif own then
+            relay:reply(packets(1, FILE))
+            sends_meanwhile(relay, packets(2, "line", "") .. packets(0, "\3SELECT 2"))
+          else
+            relay:forward()
+            c.server:receives(packets(0, "\3LOAD"))
+            c.server:send(1, FILE)
+            c.client:receives(packets(1, FILE))
+            sends_meanwhile(relay, packets(2, "line", "") .. packets(0, "\3SELECT 2"))
+            c.server:receives(packets(2, "line", ""))
+            c:answer(4, OK)
+          end
+          assert.is_nil(waiting)
+        end)
+        c.client:send(0, "\3LOAD")
+        if own then
+          c.client:receives(packets(1, FILE) .. packets(4, OK))
+        end
+        assert(process.wait_until(function()
+          return waiting
+        end))
+        waiting:forward()
+        c.server:receives(packets(0, "\3SELECT 2"))
+        c:answer(1, OK)
+        assert.same({ "\3LOAD", "\3SELECT 2" }, c.seen)
+        c:is_idle()
+        c:close()
+      end
+      c = nil
+    end)
+
     it("loses none of those behind it when the client says meanwhile that it sends no more", function()
       for _, decide in ipairs { "forward", "reply" } do
         watch(function(relay, command)

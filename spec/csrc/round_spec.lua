@@ -325,6 +325,42 @@ describe("a round of the loop", function()
     assert.is_nil(left[1])
   end)
 
+  it("keeps a stream whose packets are handled when a method closes it, runs the loop, forgets it, and fails", function()
+    local other = watch()
+    local left, there = setmetatable({ other.streams.server }, { __mode = "v" }), nil
+    local function on_packet(_, from)
+      from:close()
+      for _ = 1, 5 do
+        uv.run("nowait")
+      end
+      error "a failure"
+    end
+    local c = watch(function(relay)
+      stream.on_error(function()
+        collectgarbage()
+        collectgarbage()
+        there = left[1] ~= nil
+      end)
+      local detached = other.relay:detach()
+      other.streams.server = other.streams.client -- for what closes both
+      detached:owner({ on_packet = on_packet })
+      detached:read_packets(1000)
+      relay:forward()
+    end)
+    for _ = 1, 5 do
+      uv.run("nowait") -- both wait to be read
+    end
+    c.client:write(packets(0, "\3SELECT 1")) -- is read before that in the same round
+    other.server:write(packets(0, "one") .. packets(1, "two"))
+    assert(process.wait_until(function()
+      return there ~= nil
+    end))
+    assert.is_true(there)
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(left[1])
+  end)
+
   it("has done with a stream before that is forgotten, also if the loop is run before its end", function()
     local c, other, check = watch(), watch(), uv.new_check()
     local left = setmetatable({ c.streams.client }, { __mode = "v" })
