@@ -86,11 +86,14 @@ local function is_local(block, name_of)
   return block ~= nil
 end
 
+-- The names from `index` on, with a comma between each and the next.
 local function declare(block, tokens, index)
-  while tokens[index] and (tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]]
-    or tokens[index][2] == "," or tokens[index][2] == "...") do
+  while tokens[index] and tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]] do
     block.names[tokens[index][2]] = true
-    index = index + 1
+    if not tokens[index + 1] or tokens[index + 1][2] ~= "," then
+      return
+    end
+    index = index + 2
   end
 end
 
@@ -172,19 +175,10 @@ local function is_assigned(tokens, index, braces)
   return tokens[index + 1] ~= nil and tokens[index + 1][2] == "="
 end
 
--- A hook that is a local is called by nobody, unless it is put somewhere else too.
-local function warn_of_locals(tokens, local_hooks, hooks, warn)
-  local found = {}
-  for _, hook in ipairs(hooks) do
-    found[hook] = true
-  end
-  for index, each in ipairs(tokens) do
-    if each[2] == "=" and tokens[index - 1] and not is_free(tokens, index - 1) then
-      found[tokens[index - 1][2]] = true
-    end
-  end
+-- A hook that is a local is called by nobody, unless the script does something with it.
+local function warn_of_locals(local_hooks, used, warn)
   for _, hook in ipairs(HOOKS) do
-    if local_hooks[hook] and not found[hook] then
+    if local_hooks[hook] and not used[hook] then
       warn(local_hooks[hook], ("%s is local: it is never called"):format(hook))
     end
   end
@@ -192,7 +186,7 @@ end
 
 local function look(text, warn)
   local tokens = tokens_of:match(text)
-  local hooks, local_hooks, is_hook, block = {}, {}, {}, enter(nil)
+  local hooks, local_hooks, used, is_hook, block = {}, {}, {}, {}, enter(nil)
   for _, hook in ipairs(HOOKS) do
     is_hook[hook] = true
   end
@@ -206,7 +200,9 @@ local function look(text, warn)
       if is_hook[value] and assigned and own then
         local_hooks[value] = local_hooks[value] or at
       elseif is_hook[value] and assigned then
-        hooks[#hooks + 1] = value
+        hooks[#hooks + 1], used[value] = value, true
+      elseif is_hook[value] and own and before ~= "local" then
+        used[value] = true
       elseif assigned and not own then
         warn(at, ("assigns to the global '%s'"):format(value))
       elseif value == "proxy" and not own or value == "inj" then
@@ -216,7 +212,7 @@ local function look(text, warn)
       block = block_behind(block, tokens, index) or block
     end
   end
-  warn_of_locals(tokens, local_hooks, hooks, warn)
+  warn_of_locals(local_hooks, used, warn)
   return hooks
 end
 

@@ -85,6 +85,24 @@ local function read_handshake() end
 getfenv(1).read_handshake = read_handshake]=]))
   end)
 
+  it("does not warn of a local hook that is put somewhere else", function()
+    for _, use in ipairs {
+      "setfenv(1, { read_query = read_query })", 'rawset(getfenv(1), "read_query", read_query)',
+      'local hooks = getfenv(1) hooks["read_query"] = read_query', "return { read_query }",
+    } do
+      assert.not_matches("warning", check("local function read_query(packet) end\n" .. use))
+    end
+    assert.matches("1: warning: read_query is local", check "local read_query = function(packet) end")
+  end)
+
+  it("takes no name for a local's that stands behind it without a comma", function()
+    assert.equal("FILE: hooks read_query\nFILE:4: warning: assigns to the global 'total'\n", (check [=[
+local count
+read_query = function(packet) count = packet end
+local one, two
+total = 1]=]))
+  end)
+
   it("knows where a local ends", function()
     assert.equal("FILE: hooks read_query\n", (check [=[
 function read_query(packet)
