@@ -145,7 +145,7 @@ static bool push_translated(lua_State *L, struct translation *t) {
   uint8_t state = t->classic.state;
   if (state == RESPONSE_DONE || !length) return false;
   feed(&t->classic, c);
-  if (t->classic.state == RESPONSE_BROKEN || t->classic.local_infile) return false;
+  if (t->classic.state == RESPONSE_BROKEN) return false;
   if (*c.at == HEADER_ERR) return push_same(L);
   switch (state) {
   case RESPONSE_HEADER: return *c.at == HEADER_OK ? push_ok(L, c) : push_column_count(L, t, c);

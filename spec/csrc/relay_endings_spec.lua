@@ -153,6 +153,27 @@ describe("a relay", function()
       c = nil
     end)
 
+    it("waits for no command that comes later, if it was told to end after the answer", function()
+      for _, watched in ipairs { {}, { 3 } } do
+        c = conversation.watch(function(relay)
+          relay:forward()
+        end, { watched = watched })
+        c:command("\3SELECT 1")
+        c.relay:close_after_answer(true)
+        local _, before = c.relay:counters()
+        c.client:write(packets(0, "\3SELECT 2") .. packets(0, "\14"))
+        assert(process.wait_until(function()
+          return select(2, c.relay:counters()) > before
+        end))
+        c:answer(1, OK)
+        c:ends("idle")
+        c.client:closes()
+        c.server:closes()
+        c:close()
+      end
+      c = nil
+    end)
+
     it("tells its owner once", function()
       open()
       local ends = 0

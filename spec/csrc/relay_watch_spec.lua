@@ -123,6 +123,25 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("reads a client no further than a little while a method runs the loop", function()
+      local flood, read = 2 ^ 24, nil
+      watch(function(relay)
+        relay:forward()
+        if not read then
+          c.client:write(packets(0, "\14"):rep(flood / 5))
+          for _ = 1, 500 do
+            uv.run("nowait")
+          end
+          read = select(2, relay:counters())
+        end
+      end)
+      c.client:write(packets(0, "\3SELECT 1"))
+      assert(process.wait_until(function()
+        return read
+      end))
+      assert.is_true(read < 2 ^ 20, read .. " bytes")
+    end)
+
     it("takes a file while a method runs the loop, but not yet the command behind it", function()
       for _, asks in ipairs { "the server", "the owner" } do
         local own = asks == "the owner"

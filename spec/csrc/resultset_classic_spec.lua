@@ -76,6 +76,8 @@ describe("mysql.resultset.from_classic", function()
     becomes({ "\1", A, "\254\0\0\66\0\0\0" }, { "\1", A, "\254\0\0\66\0" }, COM_STMT_EXECUTE) -- a cursor
     -- OUT parameters: MySQL says only in front of their row that there are some, and that an OK follows
     becomes({ "\1", A, row, "\254\0\0\10\16\0\0", OK }, { "\1", A, "\254\0\0\10\16", row, EOF, OK }, COM_STMT_EXECUTE)
+    becomes({ "\1", A, row, "\254\0\0\10\16\0\0", "\1", A, row, END },
+      { "\1", A, "\254\0\0\10\16", row, EOF, "\1", A, EOF, row, EOF }, COM_STMT_EXECUTE)
     stays({ "\1", A, EOF, "\3abc", EOF }, COM_STMT_EXECUTE)
   end)
 

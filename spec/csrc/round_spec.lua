@@ -325,7 +325,7 @@ describe("a round of the loop", function()
     assert.is_nil(left[1])
   end)
 
-  it("keeps a stream whose packets are handled when a method closes it, runs the loop, forgets it, and fails", function()
+  it("keeps a stream whose packets a method handles that closes it, runs the loop, forgets it, and fails", function()
     local other = watch()
     local left, there = setmetatable({ other.streams.server }, { __mode = "v" }), nil
     local function on_packet(_, from)
