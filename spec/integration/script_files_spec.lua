@@ -146,7 +146,7 @@ for _, server in ipairs(servers.all()) do
       end
       series:run("collectgarbage() collectgarbage()")
       assert.truthy(process.wait_until(function()
-        series:login() -- its stream may have been closing still
+        series:login():close() -- its stream may have been closing still
         local output = series.proxy.process:stdout()
         return select(2, output:gsub("collected\n", "")) >= #clients / 2 and output:find("disconnect_client\n", 1, true)
       end, 10), series:stdout())

@@ -250,9 +250,9 @@ end
 --- Whether somebody listens there.
 function M.accepts(port)
   local socket, result = uv.new_tcp(), nil
-  socket:connect("127.0.0.1", port, function(err)
+  assert(socket:connect("127.0.0.1", port, function(err)
     result = err or "accepted"
-  end)
+  end))
   M.wait_until(function()
     return result
   end, 2)

@@ -23,13 +23,13 @@ end
 --- Connects to a port and collects what comes.
 function M.connect(port)
   local self = setmetatable({ socket = uv.new_tcp(), received = "", at = 1, chunks = {}, waiting = 0 }, Raw)
-  self.socket:connect("127.0.0.1", port, function(err)
+  assert(self.socket:connect("127.0.0.1", port, function(err)
     self.failure = err
     self.connected = true
     if not err then
       self:read()
     end
-  end)
+  end))
   assert(process.wait_until(function()
     return self.connected
   end, PATIENCE) and not self.failure, self.failure)

@@ -52,7 +52,7 @@ function M.open(port, step)
   local self = setmetatable({
     tcp = uv.new_tcp(), step = step, state = "greeting", input = "", skip = 0, bytes = 0,
   }, Client)
-  self.tcp:connect("127.0.0.1", port, function(failure)
+  assert(self.tcp:connect("127.0.0.1", port, function(failure)
     if self.closed then
       return
     elseif failure then
@@ -60,7 +60,7 @@ function M.open(port, step)
     end
     self:step("connected")
     self:resume()
-  end)
+  end))
   return self
 end
 
