@@ -17,14 +17,16 @@ local KEYS = {
   "fields", "rows", "raw", "row_count", "bytes", "flags", "affected_rows", "insert_id", "warning_count", "query_status",
 }
 
--- `hook`, which EVAL sets, is what a session does with its answers; `first` a statement that it asks before another.
+-- `hook`, which EVAL sets, is what a session does with its answers; `first` a statement that it asks before another;
+-- `needed` whether it keeps its answers.
 local SCRIPT = scripted.EVAL .. [[
   local eval = read_query
+  needed = true
   function read_query(packet)
     local verdict = eval(packet)
     if verdict or packet:byte() ~= proxy.COM_QUERY then return verdict end
     if first then proxy.queries:append(2, "\3" .. first, { resultset_is_needed = true }) end
-    proxy.queries:append(1, packet, { resultset_is_needed = true })
+    proxy.queries:append(1, packet, { resultset_is_needed = needed })
     return proxy.PROXY_SEND_QUERY
   end
   function read_query_result(inj)
@@ -406,14 +408,18 @@ describe("an answer that comes in several reads", function()
     assert.is_nil(proxy:log():match("error in a callback[^\n]*\n[^\n]*"))
   end)
 
-  -- Sends an answer to the client in these pieces; what the client gets must be the same bytes.
-  local function sends(...)
+  local function asks()
     connections.asked = nil
     client:send("\3SELECT 1")
     assert(process.wait_until(function()
       return connections.asked
     end))
     assert.equal("\3SELECT 1", connections.asked)
+  end
+
+  -- Sends an answer to the client in these pieces; what the client gets must be the same bytes.
+  local function sends(...)
+    asks()
     for _, piece in ipairs { ... } do
       connections[1]:write(piece)
       assert.equal(("y"):rep(300), other:ask("SELECT 2").rows[1][1])
@@ -440,5 +446,22 @@ describe("an answer that comes in several reads", function()
       pieces[at] = ANSWER:sub(at, at)
     end
     sends(unpack(pieces))
+  end)
+
+  it("reaches the client while it comes if it is not to be kept, and the hook runs at its end", function()
+    does(client, "needed = false hook = function(inj) proxy.global.counted = inj.resultset.row_count end")
+    asks()
+    local step = 64 * 1024
+    local answer = answers.answer("\1", answers.column "a", answers.eof(), answers.row(1, ("x"):rep(16 * step)),
+      answers.row(1, "y"), answers.eof())
+    for at = 1, #answer, step do
+      assert.equal("nil", says(other, "proxy.global.counted"))
+      connections[1]:write(answer:sub(at, at + step - 1))
+      assert.truthy(process.wait_until(function()
+        return #client:rest() >= at
+      end, 10), ("the client has %d of %d bytes"):format(#client:rest(), at + step - 1))
+    end
+    assert.same({ { ("x"):rep(16 * step) }, { "y" } }, client:answer(client:packet()).rows)
+    assert.equal("2", says(other, "proxy.global.counted"))
   end)
 end)
