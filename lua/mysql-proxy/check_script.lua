@@ -86,10 +86,10 @@ local function is_local(block, name_of)
   return block ~= nil
 end
 
--- The names from `index` on, with a comma between each and the next.
+-- The names from `index` on, with a comma between each and the next: they are declared there, and not used.
 local function declare(block, tokens, index)
   while tokens[index] and tokens[index][1] == "name" and not KEYWORDS[tokens[index][2]] do
-    block.names[tokens[index][2]] = true
+    block.names[tokens[index][2]], tokens[index].declared = true, true
     if not tokens[index + 1] or tokens[index + 1][2] ~= "," then
       return
     end
@@ -201,7 +201,7 @@ local function look(text, warn)
         local_hooks[value] = local_hooks[value] or at
       elseif is_hook[value] and assigned then
         hooks[#hooks + 1], used[value] = value, true
-      elseif is_hook[value] and own and before ~= "local" then
+      elseif is_hook[value] and own and not each.declared then
         used[value] = true
       elseif assigned and not own then
         warn(at, ("assigns to the global '%s'"):format(value))

@@ -92,7 +92,13 @@ getfenv(1).read_handshake = read_handshake]=]))
     } do
       assert.not_matches("warning", check("local function read_query(packet) end\n" .. use))
     end
-    assert.matches("1: warning: read_query is local", check "local read_query = function(packet) end")
+    for _, text in ipairs {
+      "local read_query = function(packet) end", "local read_auth, read_query function read_query(packet) end",
+      "local function read_query(packet) end local function helper(inj, read_query) end",
+      "local function read_query(packet) end for i, read_query in pairs({}) do end",
+    } do
+      assert.matches("1: warning: read_query is local", check(text))
+    end
   end)
 
   it("takes no name for a local's that stands behind it without a comma", function()
