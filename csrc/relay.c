@@ -222,6 +222,11 @@ static bool is_conversation(struct relay *r, uint8_t sequence) {
   return pending_is(r, RESPONSE_STREAM) || (pending_is(r, RESPONSE_AUTH) && sequence != 0);
 }
 
+/* Whether a command begins with this packet, or may: its number may not be there yet. */
+static bool may_be_command(struct relay *r, const uint8_t *packet, size_t length) {
+  return !r->uploading && !(length >= PACKET_HEADER_SIZE && is_conversation(r, packet[3]));
+}
+
 static void out_of_sync(struct relay *r) {
   char problem[64];
   unsigned expected = r->waiting ? (uint8_t)(r->answer.framing.sequence + r->numbering.shift + 1) : 0;
@@ -280,15 +285,18 @@ static bool offer_command(struct relay *r, const uint8_t *data, size_t length) {
   return told == OWNER_TOLD && !malformed && !r->waiting;
 }
 
-/* The owner would get the command whole: there has to be an end to it. Returns whether these bytes of it, whole packets
- * and perhaps a part of one, are too many. */
-static bool refuse_command(struct relay *r, size_t length) {
+/* So many packets these bytes of a command are, which are whole ones and perhaps a part of one. */
+static size_t packets_in(size_t length) { return length / (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD) + 1; }
+
+/* The owner would get the command whole: there has to be an end to it. */
+static bool is_too_long(struct relay *r, size_t length) {
+  return length - packets_in(length) * PACKET_HEADER_SIZE > r->command_limit;
+}
+
+static void refuse_command(struct relay *r, size_t length) {
   const char *problem = "Got a packet bigger than the proxy's limit (--proxy-command-limit)";
-  size_t packets = length / (PACKET_HEADER_SIZE + PACKET_MAX_PAYLOAD) + 1;
-  if (length - packets * PACKET_HEADER_SIZE <= r->command_limit) return false;
-  if (!r->pending_count) write_error(r, (uint8_t)packets, ER_NET_PACKET_TOO_LARGE, "08S01", problem);
+  write_error(r, (uint8_t)packets_in(length), ER_NET_PACKET_TOO_LARGE, "08S01", problem);
   end_relay(r, "client", problem, "EPROTO");
-  return true;
 }
 
 enum next { NEXT_PACKET, NEXT_HOLD, NEXT_PASSED };
@@ -308,11 +316,13 @@ static enum next next_command(struct relay *r, const uint8_t *data, size_t lengt
   uint8_t command = packet[PACKET_HEADER_SIZE];
   if (!(r->watched[command / 8] >> (command % 8) & 1)) return NEXT_PACKET;
   size_t whole = whole_chain(packet, left);
+  bool too_long = is_too_long(r, whole ? whole : left);
   relay_write_server(r, data + *sent, *at - *sent);
   *sent = *at;
-  r->blocked = whole && r->pending_count;
-  if (r->blocked || refuse_command(r, whole ? whole : left)) return NEXT_HOLD;
-  if (!whole || !offer_command(r, packet, whole)) return NEXT_HOLD;
+  if (!whole && !too_long) return NEXT_HOLD;
+  r->blocked = r->pending_count > 0; /* first the answers that are due */
+  if (!r->blocked && too_long) refuse_command(r, whole ? whole : left);
+  if (r->blocked || r->ended || !offer_command(r, packet, whole)) return NEXT_HOLD;
   *at += whole;
   *sent = *at;
   return NEXT_PASSED;
@@ -327,9 +337,9 @@ static size_t take_client_bytes(struct relay *r, const uint8_t *data, size_t len
       break;
     }
     if ((r->waiting || r->command) && framing_at_boundary(&r->request)) {
-      if (!is_clients_turn(r)) break;
+      if (!is_clients_turn(r) || (!r->waiting && may_be_command(r, data + at, length - at))) break;
     } else if ((r->watching || r->barrier || r->close_after_answer) && framing_at_boundary(&r->request) &&
-               !r->uploading && !(length - at >= PACKET_HEADER_SIZE && is_conversation(r, data[at + 3]))) {
+               may_be_command(r, data + at, length - at)) {
       enum next next = next_command(r, data, length, &at, &sent);
       if (next == NEXT_HOLD) break;
       if (next == NEXT_PASSED) continue;

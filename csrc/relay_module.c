@@ -42,8 +42,8 @@ static uint64_t check_capabilities(lua_State *L, int index) {
  * server may be nil: then commands can be answered by the owner alone. challenge and response: tables with capabilities
  * and extended_capabilities, as mysql.proto decodes the greeting and the handshake response; what both name is
  * negotiated. options: read_timeout and write_timeout (seconds, nil or 0: none); command_limit and answer_limit: bytes
- * that a watched command, and an answer kept for the owner, may have on the wire (nil: any number). Nothing moves
- * before start(). */
+ * that a watched command may have, without the headers of its packets, and an answer kept for the owner, with them
+ * (nil: any number). Nothing moves before start(). */
 static int new_relay(lua_State *L) {
   struct stream *client = stream_check(L, 1);
   struct stream *server = lua_isnil(L, 2) ? NULL : stream_check(L, 2);

@@ -5,7 +5,7 @@ local uv = require "luv"
 local conversation = require "spec.support.conversation"
 local process = require "spec.support.process"
 
-local COM_QUERY, COM_STMT_PREPARE = 3, 22
+local COM_QUERY, COM_CHANGE_USER, COM_STMT_PREPARE = 3, 17, 22
 local LONGEST = 2 ^ 24 - 1 -- payload of one packet
 local OK = proto.to_ok_packet { server_status = 2 }
 local ERR = proto.to_err_packet { errcode = 1064, sqlstate = "42000", errmsg = "a message" }
@@ -181,6 +181,32 @@ describe("a relay", function()
       c = nil
     end)
 
+    it("goes on with a COM_CHANGE_USER while a method runs the loop, but not yet with the command behind it", function()
+      for _, talks in ipairs { false, true } do
+        watch(function(relay, command)
+          relay:forward()
+          if command:byte() ~= COM_CHANGE_USER then
+            return
+          elseif not talks then
+            return sends_meanwhile(relay, packets(0, "\3SELECT 2"))
+          end
+          c.server:receives(packets(0, "\17user\0\0db\0"))
+          c:answer(1, "\254plugin\0scramble")
+          sends_meanwhile(relay, packets(2, "password") .. packets(0, "\3SELECT 2"))
+        end, { watched = { COM_CHANGE_USER, COM_QUERY } })
+        c.client:send(0, "\17user\0\0db\0")
+        c.server:receives(talks and packets(2, "password") or packets(0, "\17user\0\0db\0"))
+        assert.equal(1, #c.seen)
+        c:answer(talks and 3 or 1, OK)
+        c.server:receives(packets(0, "\3SELECT 2"))
+        c:answer(1, OK)
+        assert.same({ "\17user\0\0db\0", "\3SELECT 2" }, c.seen)
+        c:is_idle()
+        c:close()
+      end
+      c = nil
+    end)
+
     it("loses none of those behind it when the client says meanwhile that it sends no more", function()
       for _, decide in ipairs { "forward", "reply" } do
         watch(function(relay, command)
@@ -295,6 +321,17 @@ describe("a relay", function()
       watch(forward, { command_limit = 1000 })
       c.client:write(packets(0, "\3" .. ("x"):rep(2000)):sub(1, 1006))
       c:ends("client", "Got a packet bigger than the proxy's limit (--proxy-command-limit)", "EPROTO")
+    end)
+
+    it("refuses such a one behind others when these have been answered", function()
+      watch(forward, { command_limit = 1000 })
+      c:command("\3SELECT 1")
+      c.client:write(packets(0, "\3" .. ("x"):rep(2000)):sub(1, 1006))
+      c.server:send(1, OK)
+      local text = "Got a packet bigger than the proxy's limit (--proxy-command-limit)"
+      c:ends("client", text, "EPROTO")
+      c.client:receives(packets(1, OK)
+        .. packets(1, proto.to_err_packet { errcode = 1153, sqlstate = "08S01", errmsg = text }))
     end)
 
     it("waits for a decision as long as it takes, and holds the client's later commands", function()
