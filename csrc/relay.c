@@ -137,8 +137,9 @@ static void tell_server_lost(struct relay *r) {
 void relay_ended(struct relay *r, struct stream *s, int status) {
   if (r->ended) return;
   /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
-   * the owner only thinks about is given up. */
+   * the owner only thinks about is given up, and an injected command that waits for more of what only he can send. */
   bool asked = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
+  if (r->waiting && (r->uploading || r->logging_in)) asked = false;
   if (s == r->client && status == 0 && asked && !pending_is(r, RESPONSE_STREAM) && !pending_is(r, RESPONSE_TUNNEL)) {
     r->client_done = true;
     relay_settle(r);
@@ -463,10 +464,11 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
     relay_ended(r, r->client, UV_EPIPE);
 }
 
-/* The server wants a file in answer to an injected command. Only a client who waits for an answer can send it, so the
- * answer is his; from any other the server gets an empty file, or a later command would pass for one. */
+/* The server wants a file in answer to an injected command. Only a client who is there and waits for an answer can send
+ * it, so that is his; from any other the server gets an empty file, or a later command would pass for one. */
 static void take_local_infile(struct relay *r, const uint8_t *data, size_t length) {
-  if (!r->waiting || r->answered || !response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE])) {
+  bool expected = r->waiting && response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE]);
+  if (!expected || r->answered || r->client_done) {
     uint8_t no_file[PACKET_HEADER_SIZE];
     store_header(no_file, 0, (uint8_t)(r->answer.framing.sequence + 1));
     r->uploading = false;
@@ -489,7 +491,8 @@ static void take_local_infile(struct relay *r, const uint8_t *data, size_t lengt
  * the answer to one of his own can go on with it. */
 static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) {
   const char *problem = "the server asks for authentication data that an injected COM_CHANGE_USER cannot give.";
-  bool clients_own = r->waiting && relay_waiting_command(r)[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
+  bool changes_user = r->waiting && relay_waiting_command(r)[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
+  bool clients_own = changes_user && !r->client_done;
   if (r->logging_in || (clients_own && !r->answered && !r->overflowed)) {
     struct input begun = r->collected;
     memset(&r->collected, 0, sizeof begun);

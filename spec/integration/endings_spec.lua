@@ -98,26 +98,45 @@ for _, server in ipairs(servers.all()) do
     end)
 
     describe("by a client that leaves a script's queue behind", function()
-      local queueing
+      local queueing, left
 
       before_each(function()
+        left = 0
         server:sql("CREATE TABLE test.queued (number INT)")
         queueing = scripted.start(server, [[
           local NEEDED = { resultset_is_needed = true }
           local LOCKED = "\3INSERT INTO test.queued SELECT GET_LOCK('queued', 1000)"
+          local FILE = "\3LOAD DATA LOCAL INFILE 'x' INTO TABLE test.queued"
+          local POLL = "\3DO 1"
+          local command, plans
+          plans = {
+            ["\1"] = { LOCKED, LOCKED }, ["\3work"] = { LOCKED, LOCKED, LOCKED }, ["\3poll"] = { POLL },
+            ["\3first"] = { LOCKED, LOCKED, LOCKED }, ["\3later"] = { LOCKED },
+            ["\3lock, file"] = { LOCKED, FILE }, ["\3file"] = { FILE },
+          }
           function read_query(packet)
-            for _ = 1, packet == "\3work" and 3 or packet == "\1" and 2 or 0 do
-              proxy.queries:append(1, LOCKED, NEEDED)
+            command = packet
+            if packet == "\3poll at the end" then plans["\1"] = { POLL } end
+            local plan = plans[packet] or {}
+            if packet:byte() == proxy.COM_CHANGE_USER then
+              plan = { packet:find("test") and LOCKED or packet, packet:find("test") and packet }
             end
-            if packet == "\3poll" then proxy.queries:append(2, "\3DO 1", NEEDED) end
-            if #proxy.queries > 0 then return proxy.PROXY_SEND_QUERY end
+            for _, query in ipairs(plan) do
+              proxy.queries:append(query == POLL and 2 or 1, query, NEEDED)
+            end
+            if #plan > 0 then return proxy.PROXY_SEND_QUERY end
           end
           function read_query_result(inj)
-            if inj.query == LOCKED and #proxy.queries == 0 then
+            if command == "\3first" then
+              proxy.queries:prepend(3, "\3INSERT INTO test.queued VALUES (3)", NEEDED)
+            elseif inj.query == LOCKED and command:byte() == proxy.COM_CHANGE_USER then
+              return proxy.PROXY_IGNORE_RESULT
+            elseif inj.query == LOCKED and #proxy.queries == 0 then
               proxy.queries:append(3, "\3INSERT INTO test.queued VALUES (2)", NEEDED)
+              if command == "\3later" then return proxy.PROXY_IGNORE_RESULT end
             elseif inj.id == 2 then
               print("polled")
-              proxy.queries:append(2, "\3DO 1", NEEDED)
+              proxy.queries:append(2, POLL, NEEDED)
               return proxy.PROXY_IGNORE_RESULT
             end
           end
@@ -136,6 +155,11 @@ for _, server in ipairs(servers.all()) do
         end), queueing.process:stdout())
       end
 
+      local function leaves()
+        left = left + 1
+        prints(("left\n.*"):rep(left))
+      end
+
       -- A client that leaves in its way while the first statement waits; what has been inserted when its session ends.
       local function inserted(client, command, leave)
         local holder = login()
@@ -147,36 +171,90 @@ for _, server in ipairs(servers.all()) do
         end)
         leave(client)
         holder:close()
-        prints("^left\n")
+        leaves()
         return server:sql("SELECT number FROM test.queued ORDER BY number"):gsub("\n", " ")
       end
 
+      local function close(client)
+        client:close()
+      end
+
+      local function half_close(client)
+        local done
+        client.socket:shutdown(function()
+          done = true
+        end)
+        process.wait_until(function()
+          return done
+        end)
+      end
+
       it("sends what read_query has queued, but nothing that is added later", function()
-        assert.equal("1 1 1 ", (inserted(login(queueing.port), "\3work", function(client)
-          client:close()
-        end)))
+        assert.equal("1 1 1 ", (inserted(login(queueing.port), "\3work", close)))
+        assert.equal("1 1 1 1 1 1 ", (inserted(login(queueing.port), "\3first", close)))
       end)
 
       it("answers one that has only ended its own sending", function()
         local client = login(queueing.port)
-        assert.equal("1 1 1 ", (inserted(client, "\3work", function()
-          local done
-          client.socket:shutdown(function()
-            done = true
-          end)
-          process.wait_until(function()
-            return done
-          end)
-        end)))
+        assert.equal("1 1 1 ", (inserted(client, "\3work", half_close)))
         assert.equal(1, client:answer(client:packet()).affected_rows)
         assert.equal("EOF", client:wait_for_end())
         client:close()
       end)
 
-      it("sends all of it behind COM_QUIT", function()
-        assert.equal("1 1 2 ", (inserted(login(queueing.port), "\1", function(client)
+      it("answers each of its commands, though it does not send what is added for one", function()
+        local client = login(queueing.port)
+        assert.equal("1 ", (inserted(client, "\3later", function()
+          client:send("\3SELECT 7")
+          half_close(client)
+        end)))
+        assert.equal("(lua) the script has left no result for this command", client:answer(client:packet()).errmsg)
+        assert.same({ { "7" } }, client:answer(client:packet()).rows)
+        assert.equal("EOF", client:wait_for_end())
+        client:close()
+      end)
+
+      it("sends all of it behind COM_QUIT, which it comes to whatever was added before", function()
+        assert.equal("1 1 2 ", (inserted(login(queueing.port), "\1", close)))
+        assert.equal("1 1 1 1 1 2 2 ", (inserted(login(queueing.port), "\3later", function(client)
+          client:send("\1")
           client:close()
         end)))
+      end)
+
+      it("ends one that goes on for ever behind COM_QUIT after a thousand commands", function()
+        local client = login(queueing.port)
+        client:send("\3poll at the end")
+        client:packet()
+        client:send("\1")
+        client:close()
+        prints("polled\nleft\n$")
+        assert.is_true(select(2, queueing.process:stdout():gsub("polled", "")) > 1000)
+        assert.truthy(queueing:wait_for_log("read_query_result%(%) in %S+ has added 1000 commands since its client has "
+          .. "left%. No more of them are sent%.\n"))
+      end)
+
+      it("loads no file that it does not send, or not whole", function()
+        assert.equal("1 ", (inserted(login(queueing.port), "\3lock, file", close)))
+        local client = login(queueing.port)
+        client:send("\3file")
+        assert.equal(251, client:packet():byte())
+        client:send("7\n", 2)
+        client:close()
+        leaves()
+        becomes(0, threads)
+        assert.equal("1\n", server:sql("SELECT number FROM test.queued"))
+      end)
+
+      it("waits for no password of it", function()
+        local switch = "\17nopass\0\3abc%s\0\45\0mysql_clear_password\0"
+        assert.equal("1 ", (inserted(login(queueing.port), switch:format("test"), close)))
+        local client = login(queueing.port)
+        client:send(switch:format(""))
+        assert.equal(254, client:packet():byte())
+        client:close()
+        leaves()
+        becomes(0, threads)
       end)
 
       it("ends a queue that would go on for ever", function()

@@ -37,6 +37,8 @@ local MAY_NOT_BE_ANSWERED = { [constants.COM_STMT_SEND_LONG_DATA] = true, [const
 -- of the answer.
 local ENDLESS = { [18] = true, [30] = true, [32] = true, [33] = true }
 
+local ADDED_LIMIT = 1000 -- commands that read_query_result may add behind COM_QUIT
+
 local function err(errcode, text)
   return (resultset.frame({ proto.to_err_packet { errcode = errcode, sqlstate = "07000", errmsg = text } }, 1))
 end
@@ -177,7 +179,9 @@ end
 
 local function end_queue(session, packets)
   if session.answers == 0 and not UNANSWERED[session.command_kind] then
-    critical(session, "the script has ignored every result: the client gets an error instead")
+    if not session.relay:client_has_left() then
+      critical(session, "the script has ignored every result: the client gets an error instead")
+    end
     return done(session, err(1105, "(lua) the script has left no result for this command"))
   end
   return done(session, packets)
@@ -210,6 +214,22 @@ local function answer_refused(session, refused, streamed)
   return true, packets == answer and refused or packets
 end
 
+-- Whether what read_query_result has added is for nobody, as the client has left: it could add for ever. When he has
+-- said COM_QUIT before, a script may clean up like that, but not for ever either.
+local function is_for_nobody(session)
+  if not session.relay:client_has_left() then
+    return false
+  elseif session.command_kind ~= COM_QUIT then
+    return true
+  end
+  session.added = (session.added or 0) + 1
+  if session.added == ADDED_LIMIT + 1 then
+    critical(session, "read_query_result() in %s has added %d commands since its client has left. "
+      .. "No more of them are sent.", session.proxy.lua_script, ADDED_LIMIT)
+  end
+  return session.added > ADDED_LIMIT
+end
+
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
   local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
@@ -228,8 +248,8 @@ function run_queue(session, packets)
     streamed = streamed or ENDLESS[kind]
     local refused = guard and guard.refusal(session, packet)
     session.refused = refused
-    if not planned and command_kind ~= COM_QUIT and relay:client_has_left() then
-      return session:close("client closed") -- read_query_result could add to the queue for ever
+    if not planned and is_for_nobody(session) then
+      session.queued_follows = false
     elseif not refused and not session.server then
       critical(session, "I have no server backend, closing connection")
       return session:close("no server")
