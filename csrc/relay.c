@@ -137,9 +137,8 @@ static void tell_server_lost(struct relay *r) {
 void relay_ended(struct relay *r, struct stream *s, int status) {
   if (r->ended) return;
   /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
-   * the owner only thinks about is given up, and an injected command that waits for more of what only he can send. */
+   * the owner only thinks about is given up. */
   bool asked = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
-  if (r->waiting && (r->uploading || r->logging_in)) asked = false;
   if (s == r->client && status == 0 && asked && !pending_is(r, RESPONSE_STREAM) && !pending_is(r, RESPONSE_TUNNEL)) {
     r->client_done = true;
     relay_settle(r);
@@ -189,9 +188,10 @@ void relay_update_reading(struct relay *r) {
   bool his_login = pending_is(r, RESPONSE_AUTH) && (r->logging_in || relay_pending_at(r, 0)->destination < TO_OWNER);
   bool clients_turn = r->uploading || his_login;
   /* While the owner thinks about a command its client is read a little further, to see whether he is still there. */
-  bool waiting = (r->waiting || r->command) && r->held.length > r->command_length + HIGH_WATER;
-  bool hold_client = r->client_done || r->deaf ||
-                     (!clients_turn && (waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT));
+  bool held_enough = r->held.length > r->command_length + HIGH_WATER;
+  bool waiting = (r->waiting || r->command) && held_enough;
+  bool hold_client = r->client_done || r->deaf;
+  hold_client |= clients_turn ? held_enough : waiting || r->blocked || r->barrier || r->pending_count > PENDING_LIMIT;
   set_reading(r->client, !hold_client && (!r->server || r->server->queued <= HIGH_WATER));
   if (r->server) set_reading(r->server, r->client->queued <= HIGH_WATER && !r->behind);
 }
@@ -256,6 +256,7 @@ static void thank_for_file(struct relay *r) {
 }
 
 static void end_packet(struct relay *r) {
+  r->asked = false;
   if (!r->uploading || r->request.length) return;
   r->uploading = false;
   if (r->discarding) thank_for_file(r);
@@ -464,11 +465,10 @@ static void write_answer(struct relay *r, const uint8_t *data, size_t length) {
     relay_ended(r, r->client, UV_EPIPE);
 }
 
-/* The server wants a file in answer to an injected command. Only a client who is there and waits for an answer can send
- * it, so that is his; from any other the server gets an empty file, or a later command would pass for one. */
+/* The server wants a file in answer to an injected command. Only a client who waits for an answer can send it, so the
+ * answer is his; from any other the server gets an empty file, or a later command would pass for one. */
 static void take_local_infile(struct relay *r, const uint8_t *data, size_t length) {
-  bool expected = r->waiting && response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE]);
-  if (!expected || r->answered || r->client_done) {
+  if (!r->waiting || r->answered || !response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE])) {
     uint8_t no_file[PACKET_HEADER_SIZE];
     store_header(no_file, 0, (uint8_t)(r->answer.framing.sequence + 1));
     r->uploading = false;
@@ -491,8 +491,7 @@ static void take_local_infile(struct relay *r, const uint8_t *data, size_t lengt
  * the answer to one of his own can go on with it. */
 static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) {
   const char *problem = "the server asks for authentication data that an injected COM_CHANGE_USER cannot give.";
-  bool changes_user = r->waiting && relay_waiting_command(r)[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
-  bool clients_own = changes_user && !r->client_done;
+  bool clients_own = r->waiting && relay_waiting_command(r)[PACKET_HEADER_SIZE] == COM_CHANGE_USER;
   if (r->logging_in || (clients_own && !r->answered && !r->overflowed)) {
     struct input begun = r->collected;
     memset(&r->collected, 0, sizeof begun);
@@ -514,6 +513,7 @@ static void pass_auth_step(struct relay *r, const uint8_t *data, size_t length) 
 static void end_answer(struct relay *r, const uint8_t *data, size_t length, bool more) {
   struct response outcome = r->answer;
   struct pending done = pending_pop(r);
+  r->asked = false;
   if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
   if (done.text) free(done.text);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
@@ -551,6 +551,7 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
       }
     }
     if (r->answer.auth_step) {
+      r->asked = r->answer.auth_step == AUTH_STEP_QUESTION;
       if (relay_pending_at(r, 0)->destination != TO_OWNER) continue;
       pass_auth_step(r, data + sent, at - sent);
       sent = at;
@@ -579,11 +580,13 @@ static void read_server(struct relay *r, const uint8_t *data, size_t length) {
 
 /* --- events ------------------------------------------------------------------------------------------------ */
 
-/* The client sends no more: the server is told once it has all, and the session ends with the last answer. */
+/* The client sends no more: the server is told once it has all, or waits for what does not come, and the session ends
+ * with the last answer. A command of the owner's that gets none so ends it too. */
 static void end_if_answered(struct relay *r) {
-  if (!r->pending_count) {
+  bool owed = r->asked || (r->uploading && !r->discarding); /* the server waits for what the client says */
+  if (r->waiting ? owed : !r->pending_count) {
     end_relay(r, "client", NULL, NULL);
-  } else if (!r->held.length && !r->server_told) {
+  } else if (!r->waiting && (owed || !r->held.length) && !r->server_told) {
     r->server_told = true;
     stream_end_writing(r->server);
   }
@@ -592,9 +595,9 @@ static void end_if_answered(struct relay *r) {
 /* After everything that may have changed who is read. */
 void relay_settle(struct relay *r) {
   if (r->blocked && !r->pending_count) take_held_bytes(r);
-  if (r->held.length && !r->waiting && !r->blocked && !r->barrier) take_held_bytes(r);
+  if (r->held.length && !r->waiting && !r->blocked && (!r->barrier || pending_is(r, RESPONSE_AUTH))) take_held_bytes(r);
   relay_close_if_idle(r);
-  if (r->client_done && !r->ended && !r->waiting && !r->command) end_if_answered(r);
+  if (r->client_done && !r->ended && !r->command) end_if_answered(r);
   relay_update_reading(r);
 }
 

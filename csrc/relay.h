@@ -62,6 +62,7 @@ struct relay {
   bool waiting;      /* a command is at the front of `held` until the owner decides */
   bool answered;     /* the client has got something of an answer to it */
   bool logging_in;   /* the client takes part in the authentication that an injected COM_CHANGE_USER has led to */
+  bool asked;        /* in the authentication that a COM_CHANGE_USER has led to it is the client's turn */
   bool blocked;      /* a watched command is at the front of `held` until the answers due have come */
   bool barrier;      /* nothing may follow the command forwarded with notify */
   bool second_error; /* behind an ERR in answer to COM_CHANGE_USER comes another, for nobody */

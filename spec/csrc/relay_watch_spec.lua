@@ -142,6 +142,38 @@ describe("a relay", function()
       assert.is_true(read < 2 ^ 20, read .. " bytes")
     end)
 
+    it("reads a client no further than a little while the server waits for its password", function()
+      for _, notify in ipairs { false, true } do
+        watch(function(relay) relay:forward(notify) end, { watched = { COM_CHANGE_USER, COM_QUERY } })
+        c:command("\17user\0\0db\0")
+        c:answer(1, "\254plugin\0scramble")
+        c.client:write(packets(0, "\3SELECT 1"):rep(2 ^ 20))
+        for _ = 1, 500 do
+          uv.run("nowait")
+        end
+        local _, read = c.relay:counters()
+        assert.is_true(read < 2 ^ 20, read .. " bytes")
+        c:close()
+      end
+      c = nil
+    end)
+
+    it("takes a password that comes in pieces while a method runs the loop", function()
+      local password = packets(2, "password")
+      watch(function(relay)
+        relay:forward(true)
+        c.server:receives(packets(0, "\17user\0\0db\0"))
+        c:answer(1, "\254plugin\0scramble")
+        sends_meanwhile(relay, password:sub(1, 2))
+        sends_meanwhile(relay, password:sub(3))
+      end, { watched = { COM_CHANGE_USER, COM_QUERY } })
+      c.client:send(0, "\17user\0\0db\0")
+      assert(process.wait_until(function()
+        return #c.seen > 0
+      end))
+      c.server:receives(password)
+    end)
+
     it("takes a file while a method runs the loop, but not yet the command behind it", function()
       for _, asks in ipairs { "the server", "the owner" } do
         local own = asks == "the owner"

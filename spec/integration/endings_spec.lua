@@ -113,6 +113,7 @@ for _, server in ipairs(servers.all()) do
             ["\1"] = { LOCKED, LOCKED }, ["\3work"] = { LOCKED, LOCKED, LOCKED }, ["\3poll"] = { POLL },
             ["\3first"] = { LOCKED, LOCKED, LOCKED }, ["\3later"] = { LOCKED },
             ["\3lock, file"] = { LOCKED, FILE }, ["\3file"] = { FILE },
+            ["\3file, streamed"] = { FILE },
           }
           function read_query(packet)
             command = packet
@@ -122,7 +123,8 @@ for _, server in ipairs(servers.all()) do
               plan = { packet:find("test") and LOCKED or packet, packet:find("test") and packet }
             end
             for _, query in ipairs(plan) do
-              proxy.queries:append(query == POLL and 2 or 1, query, NEEDED)
+              proxy.queries:append(query == POLL and 2 or 1, query,
+                { resultset_is_needed = packet ~= "\3file, streamed" })
             end
             if #plan > 0 then return proxy.PROXY_SEND_QUERY end
           end
@@ -229,9 +231,9 @@ for _, server in ipairs(servers.all()) do
         client:send("\1")
         client:close()
         prints("polled\nleft\n$")
-        assert.is_true(select(2, queueing.process:stdout():gsub("polled", "")) > 1000)
-        assert.truthy(queueing:wait_for_log("read_query_result%(%) in %S+ has added 1000 commands since its client has "
-          .. "left%. No more of them are sent%.\n"))
+        assert.equal(1001, select(2, queueing.process:stdout():gsub("polled", "")))
+        assert.truthy(queueing:wait_for_log("read_query_result%(%) in %S+ has added 1000 commands behind COM_QUIT%. "
+          .. "No more of them are sent%.\n"))
       end)
 
       it("loads no file that it does not send, or not whole", function()
@@ -243,6 +245,13 @@ for _, server in ipairs(servers.all()) do
         client:close()
         leaves()
         becomes(0, threads)
+        client = login(queueing.port)
+        client:write(packet.frame("\3file, streamed", 0) .. packet.frame("\3SELECT 7", 0))
+        client.socket:shutdown()
+        assert.equal(251, client:packet():byte())
+        assert.equal("EOF", client:wait_for_end())
+        leaves()
+        client:close()
         assert.equal("1\n", server:sql("SELECT number FROM test.queued"))
       end)
 

@@ -214,18 +214,16 @@ local function answer_refused(session, refused, streamed)
   return true, packets == answer and refused or packets
 end
 
--- Whether what read_query_result has added is for nobody, as the client has left: it could add for ever. When he has
--- said COM_QUIT before, a script may clean up like that, but not for ever either.
+-- Whether what read_query_result has added is for nobody, as the client has left: it could add for ever. Behind
+-- COM_QUIT, with which every client leaves, a script may clean up like that, but not for ever either.
 local function is_for_nobody(session)
-  if not session.relay:client_has_left() then
-    return false
-  elseif session.command_kind ~= COM_QUIT then
-    return true
+  if session.command_kind ~= COM_QUIT then
+    return session.relay:client_has_left()
   end
   session.added = (session.added or 0) + 1
   if session.added == ADDED_LIMIT + 1 then
-    critical(session, "read_query_result() in %s has added %d commands since its client has left. "
-      .. "No more of them are sent.", session.proxy.lua_script, ADDED_LIMIT)
+    critical(session, "read_query_result() in %s has added %d commands behind COM_QUIT. No more of them are sent.",
+      session.proxy.lua_script, ADDED_LIMIT)
   end
   return session.added > ADDED_LIMIT
 end
@@ -246,9 +244,10 @@ function run_queue(session, packets)
     inj.id, inj.query, session.queued = id, packet, packet
     session.queued_follows = followed(packet, kind)
     streamed = streamed or ENDLESS[kind]
-    local refused = guard and guard.refusal(session, packet)
+    local passed_over = not planned and is_for_nobody(session)
+    local refused = guard and not passed_over and guard.refusal(session, packet)
     session.refused = refused
-    if not planned and is_for_nobody(session) then
+    if passed_over then
       session.queued_follows = false
     elseif not refused and not session.server then
       critical(session, "I have no server backend, closing connection")
