@@ -102,20 +102,41 @@ static inline const uint8_t *relay_waiting_command(const struct relay *r) {
   return r->command ? r->command : r->held.data;
 }
 
+static inline bool relay_pending_is(const struct relay *r, uint8_t state) {
+  return r->pending_count && r->answer.state == state;
+}
+
 /* What happens to the streams of a relay. */
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
 void relay_drained(struct relay *r, struct stream *s);
-void relay_ended(struct relay *r, struct stream *s, int status);
+void relay_stream_ended(struct relay *r, struct stream *s, int status);
 void relay_write_failed(struct relay *r, struct stream *s); /* of what waited in a round */
 void relay_timeout(struct relay *r, struct stream *s);
 void relay_forget(struct relay *r, struct stream *s);
 
-/* What its owner asks for. */
-void relay_pending_drop(struct relay *r); /* all */
+/* Commands whose answers are due (relay_pending.c). False: there was not enough memory. */
 bool relay_pending_push(struct relay *r, uint8_t command, enum destination destination);
+struct pending relay_pending_pop(struct relay *r); /* the oldest */
+void relay_pending_drop(struct relay *r);          /* all */
+
+/* From the client (relay_client.c). */
+void relay_read_client(struct relay *r, const uint8_t *data, size_t length);
+void relay_take_held_bytes(struct relay *r); /* goes on with what was held, as far as it may */
 void relay_write_server(struct relay *r, const uint8_t *data, size_t length);
+
+/* From the server (relay_server.c). */
+void relay_read_server(struct relay *r, const uint8_t *data, size_t length);
 /* Packets for the client: numbered on from its command's last packet. */
 bool relay_write_client(struct relay *r, const uint8_t *data, size_t length);
+
+/* The end (relay_end.c). Both streams go: the client after what was written for it, the server at once, unless it has
+ * not got all that a client sent before it left. */
+void relay_end(struct relay *r, const char *side, const char *message, const char *code);
+/* Somebody breaks the protocol. A client that waits for nothing else is told. */
+void relay_protocol_error(struct relay *r, const char *side, const char *problem);
+void relay_write_error(struct relay *r, uint8_t sequence, uint16_t code, const char *sqlstate, const char *text);
+
+/* Who is read, after anything that may have changed it; settle: and what else follows from that. */
 void relay_update_reading(struct relay *r);
 void relay_close_if_idle(struct relay *r);
 void relay_settle(struct relay *r);

@@ -121,7 +121,7 @@ static void stream_ended(struct stream *s, int status) {
   if (s->finishing || s->closed) {
     stream_close(s);
   } else if (s->relay) {
-    relay_ended(s->relay, s, status);
+    relay_stream_ended(s->relay, s, status);
   } else {
     s->packets = false;
     stream_pause(s);
