@@ -70,8 +70,8 @@ void relay_stream_ended(struct relay *r, struct stream *s, int status) {
   if (r->ended) return;
   /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
    * the owner only thinks about is given up. */
-  bool asked = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
-  if (s == r->client && status == 0 && asked && !relay_pending_is(r, RESPONSE_STREAM) &&
+  bool due = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
+  if (s == r->client && status == 0 && due && !relay_pending_is(r, RESPONSE_STREAM) &&
       !relay_pending_is(r, RESPONSE_TUNNEL)) {
     r->client_done = true;
     relay_settle(r);

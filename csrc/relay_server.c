@@ -62,7 +62,7 @@ static void take_local_infile(struct relay *r, const uint8_t *data, size_t lengt
   if (!r->waiting || r->answered || !response_expected(relay_waiting_command(r)[PACKET_HEADER_SIZE])) {
     uint8_t no_file[PACKET_HEADER_SIZE];
     store_header(no_file, 0, (uint8_t)(r->answer.framing.sequence + 1));
-    r->uploading = false;
+    r->uploading = r->discarding; /* the file that the owner has asked for still comes */
     collect_answer(r, data, length);
     relay_write_server(r, no_file, sizeof no_file);
     return;

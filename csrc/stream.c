@@ -181,7 +181,7 @@ static void on_shutdown(uv_shutdown_t *request, int status) {
   if (s->closed) return;
   stream_use(s);
   round_end(&s->shared->round);
-  if (status < 0) stream_close(s);
+  if (status < 0 && !s->relay) stream_close(s); /* a relay reads on, and comes to what the matter is */
   stream_let_go(s);
 }
 
@@ -190,10 +190,13 @@ void stream_end_writing(struct stream *s) {
   if (s->closed) return;
   round_flush(&s->shared->round, s);
   uv_shutdown_t *request = malloc(sizeof *request);
-  if (!request || uv_shutdown(request, &s->uv.stream, on_shutdown) != 0) {
-    free(request);
+  int status = request ? uv_shutdown(request, &s->uv.stream, on_shutdown) : UV_ENOMEM;
+  if (status == 0) return;
+  free(request);
+  if (s->relay)
+    relay_stream_ended(s->relay, s, status);
+  else
     stream_close(s);
-  }
 }
 
 /* Reads on until the peer has closed too, so that no unread byte of its makes the kernel throw our last words away. */

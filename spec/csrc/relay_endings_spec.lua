@@ -394,6 +394,23 @@ describe("a relay", function()
       c:ends("client")
     end)
 
+    it("tells its owner, too, if the server cannot be told as it has broken off", function()
+      open()
+      c:command("\3SELECT")
+      c.client:pause()
+      c.server:write(packets(1, "\1", "column", EOF) .. packets(4, (("r"):rep(2 ^ 20 - 4))):rep(24))
+      for _ = 1, 1000 do
+        uv.run("nowait") -- until nothing goes on
+      end
+      c.server.socket:close_reset()
+      has_left()
+      for _ = 1, 100 do
+        uv.run("nowait")
+      end
+      c.client:read()
+      c:ends("server", "connection reset by peer", "ECONNRESET")
+    end)
+
     it("lets the server see that a command ended in its middle", function()
       open()
       c.client:write(packets(0, "\3SELECT 1"):sub(1, 7))

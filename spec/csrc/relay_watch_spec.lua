@@ -239,6 +239,28 @@ describe("a relay", function()
       c = nil
     end)
 
+    it("takes the file that the owner has asked for though a server is told that there is none", function()
+      watch(function(relay)
+        relay:answer(packets(1, FILE))
+        relay:inject("\3LOAD")
+      end)
+      function c.on_answer(_, relay)
+        relay:reply()
+      end
+      c.client:send(0, "\3one")
+      c.client:receives(packets(1, FILE))
+      c.server:receives(packets(0, "\3LOAD"))
+      c.server:send(1, FILE)
+      c.server:receives(packets(2, ""))
+      c.client:send(2, "line", "")
+      c.client:receives(packets(4, OK))
+      c.server:send(3, OK)
+      assert(process.wait_until(function()
+        return c:due() == 0
+      end))
+      c:is_idle()
+    end)
+
     it("loses none of those behind it when the client says meanwhile that it sends no more", function()
       for _, decide in ipairs { "forward", "reply" } do
         watch(function(relay, command)
