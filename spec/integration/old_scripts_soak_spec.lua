@@ -121,7 +121,7 @@ for _, shared in ipairs(servers.all()) do
       make_tables()
       for name in pairs(checks) do
         local options = old_script.options(name)
-        options[#options + 1] = "--log-level=message"
+        options[#options + 1] = "--log-level=debug" -- says how each session ended
         options[#options + 1] = "--proxy-connect-timeout=60" -- how long a busy server takes is not asked for here
         options[#options + 1] = "--proxy-read-only-backend-addresses=127.0.0.1:" .. replica.port
         local proxy = proxies.start({ primary }, options)
@@ -153,10 +153,19 @@ for _, shared in ipairs(servers.all()) do
       })
     end
 
+    -- What a client said, and when the proxy gave up what.
+    local function story(name, client)
+      local lines = { name, client:stdout(), client:stderr() }
+      for line in scripts[name].proxy:log():gmatch("[^\n]*timed out[^\n]*") do
+        lines[#lines + 1] = line
+      end
+      return table.concat(lines, "\n")
+    end
+
     local function finished(name, i, client)
-      local said = client:stdout() .. client:stderr()
+      local said = story(name, client)
       assert.equal(0, client.code, said)
-      local report = sysbench.report(said)
+      local report = sysbench.report(client:stdout())
       assert.same({ 0, 0 }, { report.errors, report.reconnects }, said)
       assert.is_true(report.queries > 0, ("%s, %s: no queries"):format(name, LOADS[i].script))
     end
