@@ -14,6 +14,7 @@ M.READ_WRITE, M.READ_ONLY = 1, 2
 M.STATES = { [M.UNKNOWN] = "unknown", [M.UP] = "up", [M.DOWN] = "down" }
 
 local DOWN_SECONDS = 4 -- after this a new client tries a server that was down again
+local LOOK_SECONDS = 1 -- whether one was down for so long is not looked at more often
 local RESOLVED_SECONDS = 10 -- how long a resolved host name is good
 
 ---@class Backend
@@ -37,7 +38,7 @@ Backends.__index = Backends
 ---@param log table
 ---@return Backends
 function M.new(log)
-  return setmetatable({ log = log, last = 0 }, Backends)
+  return setmetatable({ log = log, last = 0, looked_at = -math.huge }, Backends)
 end
 
 -- Whether two addresses are written for the same place. (Names are not looked up for this.)
@@ -140,6 +141,11 @@ function Backend:known_down()
 end
 
 function Backends:wake_up()
+  local now = uv.now()
+  if now - self.looked_at < LOOK_SECONDS * 1000 then
+    return
+  end
+  self.looked_at = now
   for _, backend in ipairs(self) do
     if backend.state == M.DOWN and not backend:known_down() then
       self.log:debug(("backend %s was down for more than %d sec, waking it up"):format(backend.address, DOWN_SECONDS))
