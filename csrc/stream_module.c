@@ -76,14 +76,22 @@ static struct stream *new_stream(lua_State *L, int owner, bool local) {
   return s;
 }
 
-static void connected(struct stream *s) {
-  uv_fileno(&s->uv.handle, &s->descriptor); /* cannot fail any more */
+/* Clients have what was set for their listener: that is five calls of the kernel less for each of them. */
+static void set_options(struct stream *s) {
   if (s->uv.handle.type != UV_TCP) return;
-  uv_tcp_nodelay(&s->uv.tcp, 1);
-  uv_tcp_keepalive(&s->uv.tcp, 1, KEEPALIVE_IDLE);
-  int interval = KEEPALIVE_INTERVAL, probes = KEEPALIVE_PROBES;
-  setsockopt(s->descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-  setsockopt(s->descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+  const struct {
+    int level, name, value;
+  } options[] = {
+      {IPPROTO_TCP, TCP_NODELAY, 1},
+      {SOL_SOCKET, SO_KEEPALIVE, 1},
+      {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE},
+      {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL},
+      {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
+  };
+  uv_os_fd_t fd;
+  if (uv_fileno(&s->uv.handle, &fd) != 0) return;
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+    setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
 /* Descriptors are given out lowest first. With none left libuv closes new connections without a word. */
@@ -107,7 +115,7 @@ static int push_client(lua_State *L, struct owner_event *event) {
   stream_use(s);
   int status = uv_accept(&listener->uv.stream, &s->uv.stream);
   if (status != 0) return luaL_error(L, "a client cannot be accepted: %s", uv_strerror(status));
-  connected(s);
+  uv_fileno(&s->uv.handle, &s->descriptor); /* cannot fail any more */
   lua_remove(L, -2);
   lua_pushboolean(L, is_one_of_the_last(s));
   return 3;
@@ -140,7 +148,10 @@ static void on_connected(uv_connect_t *request, int status) {
   struct stream *s = (struct stream *)request->handle;
   free(request);
   if (s->closed) return;
-  if (status == 0) connected(s);
+  if (status == 0) {
+    uv_fileno(&s->uv.handle, &s->descriptor); /* cannot fail any more */
+    set_options(s);
+  }
   stream_tell_owner(s, ON_CONNECT, status);
   if (status != 0) stream_close(s);
 }
@@ -190,6 +201,7 @@ static int open_socket(struct stream *s, int fd) {
 /* From now on clients wait in the kernel's queue; they are accepted here only if the listener is not `idle`. */
 static int start_listening(struct stream *s, int backlog, bool idle) {
   uv_os_fd_t fd;
+  set_options(s);
   if (!idle) return uv_listen(&s->uv.stream, backlog, on_connection);
   struct sockaddr_storage address;
   int size = sizeof address;

@@ -228,8 +228,8 @@ for _, shared in ipairs(servers.all()) do
       return all, kept
     end
 
-    it("whose machine vanishes are noticed: idle connections of both sides are kept alive", function()
-      proxy = proxies.start { server }
+    local function keeps_alive(...)
+      proxy = proxies.start({ server }, { ... })
       local client = raw.connect(proxy.port):login("nopass")
       assert.equal("\1", (client:query("SELECT 1")))
       local any = "%x+:%x%x%x%x"
@@ -239,6 +239,14 @@ for _, shared in ipairs(servers.all()) do
         return of_clients == 1 and clients_kept == 1 and to_server == 1 and server_kept == 1
       end, 10))
       client:close()
+    end
+
+    it("whose machine vanishes are noticed: idle connections of both sides are kept alive", function()
+      keeps_alive()
+    end)
+
+    it("whose machine vanishes are noticed by workers too, who share a socket that another process has made", function()
+      keeps_alive("--workers=2")
     end)
   end)
 end
