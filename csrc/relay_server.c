@@ -38,8 +38,19 @@ static bool is_for_owner(struct relay *r) {
   return r->pending_count && relay_pending_at(r, 0)->destination == TO_OWNER;
 }
 
+/* Of a binary log the owner gets only how it ends: nothing before the packet at the end of these bytes, so many of
+ * which have come so far. */
+static void leave_out_events(struct relay *r, uint64_t packet, const uint8_t **data, size_t *length) {
+  if (packet > *length) return; /* it has begun before them */
+  r->overflowed = false;
+  input_free(&r->collected);
+  *data += *length - packet;
+  *length = (size_t)packet;
+}
+
 /* The owner gets the answer whole, unless it is too long. */
 static void collect_answer(struct relay *r, const uint8_t *data, size_t length) {
+  if (r->answer.state == RESPONSE_STREAM) leave_out_events(r, r->answer.packet_bytes, &data, &length);
   if (length > r->answer_limit - r->collected.length) r->overflowed = true;
   if (r->overflowed)
     input_free(&r->collected);
@@ -156,6 +167,7 @@ void relay_read_server(struct relay *r, const uint8_t *data, size_t length) {
     const uint8_t *last = data + sent;
     size_t last_length = at - sent;
     if (is_for_owner(r)) {
+      if (r->answer.last_event) leave_out_events(r, r->answer.last_event, &last, &last_length);
       if (last_length > r->answer_limit - r->collected.length) r->overflowed = true;
       sent = at;
     } else if (relay_pending_at(r, 0)->destination != TO_CLIENT ||

@@ -207,8 +207,8 @@ static void take_auth(struct response *r, struct answer_packet *p) {
 }
 
 static void take_event(struct response *r, struct answer_packet *p) {
-  if (take_error(r, p)) return;
-  if (is_eof(p)) r->state = RESPONSE_DONE;
+  if (!take_error(r, p) && is_eof(p)) r->state = RESPONSE_DONE;
+  if (r->state == RESPONSE_DONE) r->last_event = p->size;
 }
 
 static void take_packet(struct response *r, const uint8_t *head, size_t head_length, uint32_t length, uint64_t size) {

@@ -83,6 +83,7 @@ struct response {
   uint64_t rows;
   uint64_t row_bytes;     /* of the packets of these rows, their headers included */
   uint64_t bytes;         /* of all packets that have come whole */
+  uint64_t last_event;    /* of a binary log: the bytes of the packet that has ended it */
   uint64_t rows_begin;    /* where, in these bytes, the rows of the first result set begin; 0: it has not come so far */
   uint64_t rows_end;      /* and where they end; 0: they have not */
   uint32_t first_columns; /* how many columns that has */

@@ -75,6 +75,40 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("keeps of a binary log only how it ends, however its events are cut", function()
+      local events = packets(1, "\0" .. ("e"):rep(40), "\0" .. ("f"):rep(300), "\0g")
+      for last, code in pairs { [packets(4, EOF)] = 0, [packets(4, ERR)] = 1064 } do
+        local answer = events .. last
+        local cuts = { { answer } }
+        for at = 1, #answer - 1 do
+          cuts[#cuts + 1] = { answer:sub(1, at), answer:sub(at + 1) }
+        end
+        cuts[#cuts + 1] = { answer:sub(1, 60), answer:sub(61, 62), answer:sub(63, 364), answer:sub(365) }
+        watch(function(relay)
+          relay:inject("\18\4\0\0\0\0\0\1\0\0\0")
+        end, { answer_limit = 50 })
+        function c.on_answer(self, relay, error, kept_answer)
+          self.got = { error, kept_answer and kept(kept_answer) }
+          relay:reply(packets(1, OK))
+        end
+        for _, pieces in ipairs(cuts) do
+          c.got = nil
+          c.client:send(0, "\3DUMP")
+          c.server:receives(packets(0, "\18\4\0\0\0\0\0\1\0\0\0"))
+          for index, piece in ipairs(pieces) do
+            c.server:write(piece)
+            if index < #pieces then
+              uv.run("nowait")
+            end
+          end
+          c.client:receives(packets(1, OK))
+          assert.same({ code, last }, c.got)
+        end
+        c:close()
+        c = nil
+      end
+    end)
+
     it("keeps the order of what answers them when a method runs the loop", function()
       local first, second, answers = packets(1, OK), packets(1, "\1", "column", EOF, "\3row", EOF), {}
       watch(function(relay)

@@ -33,9 +33,13 @@ local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = tr
 -- Of these the client would take an answer, whoever gives one, for that to its next command.
 local MAY_NOT_BE_ANSWERED = { [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
 
--- COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID, COM_CLONE, COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: nobody can wait for the end
--- of the answer.
-local ENDLESS = { [18] = true, [30] = true, [32] = true, [33] = true }
+-- Of these the answer has no end that a hook could wait for: COM_CLONE, COM_SUBSCRIBE_GROUP_REPLICATION_STREAM. And of
+-- these, COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID, a client gets it who has sent one like it; from others it is kept
+-- but for its last packet.
+local ENDLESS, BINARY_LOG = { [32] = true, [33] = true }, { [18] = true, [30] = true }
+
+-- So many bytes these have at least. To a shorter one MySQL gives an answer, which would pass for that to the next.
+local SHORTEST = { [constants.COM_STMT_SEND_LONG_DATA] = 7, [constants.COM_STMT_CLOSE] = 5 }
 
 local ADDED_LIMIT = 1000 -- commands that read_query_result may add behind COM_QUIT
 
@@ -228,6 +232,16 @@ local function is_for_nobody(session)
   return session.added > ADDED_LIMIT
 end
 
+-- Whether it cannot be sent, as the server would answer what is not to be answered.
+local function is_too_short(session, packet, kind)
+  local shortest = SHORTEST[kind]
+  if not shortest or #packet >= shortest then
+    return false
+  end
+  critical(session, "a command %d of proxy.queries is not sent: it has %d bytes, and needs %d", kind, #packet, shortest)
+  return true
+end
+
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
   local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
@@ -243,8 +257,8 @@ function run_queue(session, packets)
     local kind, own = byte(packet), packet == session.command
     inj.id, inj.query, session.queued = id, packet, packet
     session.queued_follows = followed(packet, kind)
-    streamed = streamed or ENDLESS[kind]
-    local passed_over = not planned and is_for_nobody(session)
+    streamed = streamed or ENDLESS[kind] or BINARY_LOG[kind] and BINARY_LOG[command_kind]
+    local passed_over = is_too_short(session, packet, kind) or not planned and is_for_nobody(session)
     local refused = guard and not passed_over and guard.refusal(session, packet)
     session.refused = refused
     if passed_over then
