@@ -48,8 +48,8 @@ end
 ---@param text string
 ---@param default_port integer|false|nil of an address without one; 3306 if not given; false: it has to have one, and
 ---       is no path
----@param passive boolean? the address is for listening: `:port` is all interfaces instead of 127.0.0.1, and port 0
----       (any free port) is allowed
+---@param passive boolean|"loopback"|nil the address is for listening: `:port` is all interfaces instead of 127.0.0.1,
+---       unless it is "loopback"; and port 0 (any free port) is allowed
 ---@return mysql_proxy.address?
 ---@return string? message what is wrong with the text
 function address.parse(text, default_port, passive)
@@ -80,7 +80,7 @@ function address.parse(text, default_port, passive)
     end
   end
   if host == "" then
-    host = passive and "0.0.0.0" or "127.0.0.1"
+    host = passive == true and "0.0.0.0" or "127.0.0.1"
   end
   return { family = "inet", host = host, port = port, name = text }
 end

@@ -217,7 +217,7 @@ function Proxy:add_ports(texts, template)
   for _, text in ipairs(texts) do
     local parsed, message
     if type(text) == "string" then
-      parsed, message = address.parse(text, template.default_port, true)
+      parsed, message = address.parse(text, template.default_port, template.passive or true)
       if not parsed then
         return nil, message
       end
@@ -343,7 +343,7 @@ function Port:listen(callback)
       return callback(nil, ("cannot resolve %s: %s"):format(self.address, failure))
     end
     for _, place in ipairs(places) do
-        local allowed, problem = self:may_listen(place)
+      local allowed, problem = self:may_listen(place)
       if not allowed then
         return callback(nil, problem)
       end

@@ -190,10 +190,20 @@ end)
 
 describe("the admin interface", function()
   it("is refused on other addresses without a login", function()
-    for _, address in ipairs { "0.0.0.0:0", ":0", "[::]:0" } do
+    for _, address in ipairs { "0.0.0.0:0", "[::]:0" } do
       assert.equal(("mysql-proxy: --admin-address=%s: without --admin-username and --admin-password the admin "
         .. "interface is only offered on loopback, such as 127.0.0.1:4041, or on a unix socket\n"):format(address),
         start_fails("--admin-address=" .. address))
+    end
+  end)
+
+  it("is on loopback alone where its address names no host, unless there is a login", function()
+    local login = { "--admin-username=a", "--admin-password=b" }
+    for listens, options in pairs { ["127.0.0.1"] = {}, ["0.0.0.0"] = login } do
+      local port = process.free_port()
+      local proxy = proxies.start({ NOWHERE }, { "--admin-address=:" .. port, unpack(options) })
+      assert.truthy(proxy:log():find(("admin-server listening on port %s:%d\n"):format(listens, port), 1, true))
+      assert.equal(0, proxy:stop())
     end
   end)
 

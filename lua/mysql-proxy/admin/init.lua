@@ -63,6 +63,7 @@ function M.new(proxy, options)
     kind = "admin-server",
     option = "admin_address",
     required = options.admin_address_given ~= false,
+    passive = not username and "loopback",
     accept = function(client)
       self:accept(client)
     end,
