@@ -275,7 +275,7 @@ function Proxy:listen(callback)
         self:close()
         return callback(nil, message)
       elseif not ok then
-        self.log:warning(message .. "; going on without the " .. port.kind .. " port")
+        self.log:critical(message .. "; going on without the " .. port.kind .. " port") -- seen at the default level
       end
       next_port()
     end)

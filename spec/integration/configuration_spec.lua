@@ -227,7 +227,7 @@ describe("mysql-proxy", function()
 
   it("may do without the read-only and the admin port where their default addresses are in use", function()
     local function start(port)
-      local program = process.start(PROGRAM, { "--proxy-address=127.0.0.1:" .. port, "--log-level=warning" })
+      local program = process.start(PROGRAM, { "--proxy-address=127.0.0.1:" .. port })
       assert(process.wait_until(function()
         return not program:running() or program:stderr():find("mysql%-proxy %S+ started")
       end, 20) and program:running(), program:stderr())
@@ -240,7 +240,7 @@ describe("mysql-proxy", function()
     end
     local second = start(second_port)
     for kind, port in pairs { ["read-only proxy"] = 4042, ["admin-server"] = 4041 } do
-      assert.matches(("(warning) bind(127.0.0.1:%d) failed: Address already in use (98); going on without the %s "
+      assert.matches(("(critical) bind(127.0.0.1:%d) failed: Address already in use (98); going on without the %s "
         .. "port\n"):format(port, kind), second:stderr(), 1, true)
     end
     assert.is_true(process.accepts(second_port))
