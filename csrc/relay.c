@@ -41,10 +41,11 @@ void relay_close_if_idle(struct relay *r) {
 /* --- events ------------------------------------------------------------------------------------------------ */
 
 /* The client sends no more: the server is told once it has all, or waits for what does not come, and the session ends
- * with the last answer. A command of the owner's that gets none so ends it too. */
+ * with the last answer, or before one without an end. A command of the owner's that gets none so ends it too. */
 static void end_if_answered(struct relay *r) {
   bool owed = r->asked || (r->uploading && !r->discarding); /* the server waits for what the client says */
-  if (r->waiting ? owed : !r->pending_count) {
+  bool endless = relay_pending_is(r, RESPONSE_STREAM) || relay_pending_is(r, RESPONSE_TUNNEL);
+  if (endless || (r->waiting ? owed : !r->pending_count)) {
     relay_end(r, "client", NULL, NULL);
   } else if (!r->waiting && (owed || !r->held.length) && !r->server_told) {
     r->server_told = true;

@@ -71,8 +71,7 @@ void relay_stream_ended(struct relay *r, struct stream *s, int status) {
   /* A client that has closed its side of the connection gets its answers still, as it would from the server; but what
    * the owner only thinks about is given up. */
   bool due = r->pending_count || (r->command && !r->waiting); /* more may be behind a command that is done */
-  if (s == r->client && status == 0 && due && !relay_pending_is(r, RESPONSE_STREAM) &&
-      !relay_pending_is(r, RESPONSE_TUNNEL)) {
+  if (s == r->client && status == 0 && due) {
     r->client_done = true;
     relay_settle(r);
     return;

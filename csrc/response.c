@@ -26,9 +26,9 @@ void response_begin(struct response *r, uint8_t command, uint64_t capabilities) 
   case COM_CHANGE_USER: r->state = RESPONSE_AUTH; break;
   case COM_BINLOG_DUMP:
   case COM_BINLOG_DUMP_GTID:
-  case COM_TABLE_DUMP: r->state = RESPONSE_STREAM; break;
+  case COM_TABLE_DUMP:
   case COM_CLONE:
-  case COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: r->state = RESPONSE_TUNNEL; break;
+  case COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: r->state = RESPONSE_OPENING; break;
   default: r->state = RESPONSE_ONE_PACKET;
   }
 }
@@ -206,8 +206,12 @@ static void take_auth(struct response *r, struct answer_packet *p) {
   }
 }
 
+static bool opens_tunnel(uint8_t command) {
+  return command == COM_CLONE || command == COM_SUBSCRIBE_GROUP_REPLICATION_STREAM;
+}
+
 static void take_event(struct response *r, struct answer_packet *p) {
-  if (!take_error(r, p) && is_eof(p)) r->state = RESPONSE_DONE;
+  if (!take_error(r, p) && is_eof(p) && r->state == RESPONSE_STREAM) r->state = RESPONSE_DONE;
   if (r->state == RESPONSE_DONE) r->last_event = p->size;
 }
 
@@ -228,6 +232,10 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
     if (!take_error(r, &p) && --r->definitions == 0) r->state = RESPONSE_DONE;
     break;
   case RESPONSE_AUTH: take_auth(r, &p); break;
+  case RESPONSE_OPENING:
+    r->state = opens_tunnel(r->command) ? RESPONSE_TUNNEL : RESPONSE_STREAM;
+    take_event(r, &p);
+    break;
   case RESPONSE_STREAM: take_event(r, &p); break;
   default: break;
   }
@@ -253,9 +261,9 @@ static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t
 
 size_t response_feed(struct response *r, const uint8_t *data, size_t length) {
   size_t at = 0;
-  if (r->state == RESPONSE_TUNNEL) return length;
   r->auth_step = AUTH_STEP_NONE;
   while (at < length && r->state < RESPONSE_DONE && !r->auth_step) {
+    if (r->state == RESPONSE_TUNNEL) return length;
     if (framing_at_boundary(&r->framing)) at += feed_whole_packets(r, data + at, length - at);
     if (at == length || r->state >= RESPONSE_DONE || r->auth_step) break;
     bool complete;

@@ -47,6 +47,7 @@ enum response_state {
   RESPONSE_ROWS,        /* rows (or COM_FIELD_LIST's definitions) up to EOF, OK as EOF, or ERR */
   RESPONSE_PREPARED,    /* the definitions behind COM_STMT_PREPARE_OK */
   RESPONSE_AUTH,        /* COM_CHANGE_USER: an authentication conversation */
+  RESPONSE_OPENING,     /* the first packet of one of the next two, unless it is an ERR */
   RESPONSE_STREAM,      /* a binary log: events up to EOF or ERR */
   RESPONSE_TUNNEL,      /* a conversation in a protocol of its own: never ends */
   RESPONSE_DONE,

@@ -413,6 +413,7 @@ describe("the recogniser", function()
     it("follows a conversation in a protocol of its own to no end", function()
       open()
       c:command("\32\1")
+      c:answer(1, ok())
       for _, bytes in ipairs { "\1\0\0\1\0", "\7\0\0\1\255\255", ("anything"):rep(100) } do
         c.server:write(bytes)
         c.client:receives(bytes)
@@ -421,6 +422,14 @@ describe("the recogniser", function()
         assert.equal(1, c:due())
       end
     end)
+  end)
+
+  describe("that may have no end", function()
+    for _, command in ipairs { "\18", "\30", "\32", "\33" } do
+      it(("is an ERR and no more, of command %d"):format(command:byte()), function()
+        recognises(WITH_EOF, command, err())
+      end)
+    end
   end)
 
   describe("of COM_CHANGE_USER", function()
