@@ -91,7 +91,10 @@ static int l_set_user(lua_State *L) {
  * name, uid, gid, dir and shell of any user; luv knows the current one only. */
 static int l_account(lua_State *L) {
   const struct passwd *user = getpwuid((uid_t)luaL_checkinteger(L, 1));
-  if (!user) return 0;
+  if (!user) {
+    lua_pushnil(L); /* one that a caller may pass on */
+    return 1;
+  }
   lua_createtable(L, 0, 5);
   set_text(L, "name", user->pw_name, strlen(user->pw_name));
   set_number(L, "uid", (lua_Number)user->pw_uid);

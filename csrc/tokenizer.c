@@ -226,5 +226,7 @@ LUA_MODULE luaopen_mysql_tokenizer(lua_State *L) {
   set_function(L, module, upvalues, "normalize", normalize);
 
   lua_settop(L, module);
+  lua_pushvalue(L, module);
+  lua_setglobal(L, "tokenizer"); /* scripts of 2009 count on it */
   return 1;
 }
