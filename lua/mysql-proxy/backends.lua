@@ -140,6 +140,7 @@ function Backend:known_down()
   return self.state == M.DOWN and uv.now() - self.down_since <= DOWN_SECONDS * 1000
 end
 
+--- A client has come: those that were down for long enough are unknown again.
 function Backends:wake_up()
   local now = uv.now()
   if now - self.looked_at < LOOK_SECONDS * 1000 then
@@ -160,7 +161,6 @@ end
 ---@param chosen? integer a script's choice of any server, which stands unless that server is down
 ---@return Backend|nil nil also for a choice that is no server
 function Backends:choose(type, chosen)
-  self:wake_up()
   if chosen and (not self[chosen] or self[chosen]:takes_sessions()) then
     return self[chosen]
   elseif type == M.READ_ONLY and not self:has(type) then

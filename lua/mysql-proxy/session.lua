@@ -78,6 +78,7 @@ local function new(proxy, port, client)
   client:owner(self)
   client:timeout(proxy.login_timeout)
   client:read_packets(proxy.login_packet_limit)
+  proxy.backends:wake_up() -- before the script looks
   if proxy.lua_script then
     proxy.scripting.begin(self, self.connect_server)
   else

@@ -444,6 +444,27 @@ describe("a backend that a script", function()
     end
   end)
 
+  it("has marked down is unknown again when its connect_server looks for itself", function()
+    series = scripted.series(server)
+    series:run [[
+      function connect_server()
+        if proxy.backends[1].state == proxy.BACKEND_STATE_DOWN then
+          proxy.response = { type = proxy.MYSQLD_PACKET_ERR, errmsg = "seen down" }
+          return proxy.PROXY_SEND_RESULT
+        end
+      end
+      function read_query()
+        proxy.backends[1].state = proxy.BACKEND_STATE_DOWN
+      end]]
+    series:login():ask("SELECT 1")
+    assert.equal("seen down", series:login().refused.errmsg)
+    assert.truthy(process.wait_until(function()
+      local one = series:login()
+      one:close()
+      return not one.refused
+    end, 20))
+  end)
+
   it("goes over to has an idle connection; that of the other one becomes idle", function()
     if not server.socket then
       series = scripted.series(server)

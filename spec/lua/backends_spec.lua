@@ -23,6 +23,7 @@ describe("a backend that is down", function()
   -- A client connects so many milliseconds after the loop has begun: which backend is his?
   local function client(when)
     at = when
+    list:wake_up()
     local backend = list:choose(backends.READ_WRITE)
     return backend and backend.index
   end
