@@ -146,6 +146,10 @@ void relay_settle(struct relay *r);
 bool relay_forward(struct relay *r, bool notify);
 /* A command in the form that scripts know goes to the server, or with NULL the waiting one as it came. */
 bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination);
+/* A statement in that form goes to the server in the place of the waiting one, and the client gets its answer as if it
+ * were his. Both have to be of one packet, as the answer is not numbered anew: of such a length it can be done. */
+bool relay_replace(struct relay *r, const uint8_t *payload, size_t length);
+bool relay_can_replace(const struct relay *r, size_t length);
 /* The client gets packets, at least one. If they ask him for a file (LOCAL INFILE) nobody wants it: it is read, and
  * answered with OK. */
 void relay_answer(struct relay *r, const uint8_t *packets, size_t length);

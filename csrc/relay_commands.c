@@ -100,3 +100,16 @@ bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum d
     relay_write_server(r, waiting, r->command_length);
   return true;
 }
+
+bool relay_can_replace(const struct relay *r, size_t length) {
+  struct cursor attributes = attributes_of(r, COM_QUERY);
+  return r->request.sequence == 0 && length + cursor_left(&attributes) < PACKET_MAX_PAYLOAD;
+}
+
+bool relay_replace(struct relay *r, const uint8_t *payload, size_t length) {
+  if (!relay_pending_push(r, payload[0], TO_CLIENT)) return false;
+  if (r->counting) counting_send(r, payload, length, true, length + PACKET_HEADER_SIZE);
+  write_command(r, payload, length);
+  decided(r);
+  return true;
+}

@@ -149,6 +149,14 @@ static void set(lua_State *L, int object, int name, int value) {
   lua_rawset(L, object);
 }
 
+/* Whether nobody looks at answers: what is sent for the client is answered to him then. */
+static bool has_no_result_hook(lua_State *L, const struct relay *r) {
+  int top = lua_gettop(L);
+  bool none = push_hook(L, r, READ_QUERY_RESULT, r->script.number) && lua_isnil(L, -1);
+  lua_settop(L, top);
+  return none;
+}
+
 /* Sends the first command of the queue, unless it is no text, or its answer is not needed: then it is still there. */
 static bool send_first(lua_State *L, struct relay *r, int payload) {
   size_t length;
@@ -159,6 +167,12 @@ static bool send_first(lua_State *L, struct relay *r, int payload) {
   const char *bytes = lua_tolstring(L, packet, &length);
   bool own = lua_rawequal(L, packet, payload);
   if (first->streamed || bytes[0] != COM_QUERY || (!own && !is_plain_query(bytes, length))) return false;
+  if (has_no_result_hook(L, r)) {
+    if (r->script.queue->count > 1 || !(own || relay_can_replace(r, length))) return false;
+    queue_drop_first(L, packets, r->script.queue);
+    bool sent = own ? relay_forward(r, false) : relay_replace(r, (const uint8_t *)bytes, length);
+    return sent || luaL_error(L, "not enough memory");
+  }
   push(L, INJECTION);
   lua_pushnumber(L, first->id);
   set(L, injection, ID, id);

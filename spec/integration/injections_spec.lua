@@ -1,6 +1,9 @@
 -- Commands that a script queues, and what it is told of their answers. The client sends the Lua code that the script
 -- runs, so that one session of one proxy shows many facts.
 
+local proto = require "mysql.proto"
+
+local raw = require "spec.support.raw"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
 
@@ -422,6 +425,33 @@ for _, server in ipairs(servers.all()) do
       assert.same({ { "1", "SECOND ADDITION", "ADDITION" } }, answer.rows)
       assert.equal(0, outer:stop())
       assert.equal(0, inner:stop())
+    end)
+
+    it("passes the first answer however long it is, as nobody looks at it", function()
+      local proxy = scripted.start(server, [[
+        function read_query(packet)
+          local rewritten = packet:match("^\3one (.*)") or packet:match("^\3two (.*)")
+          if packet:byte() ~= proxy.COM_QUERY then return end
+          proxy.queries:append(1, rewritten and "\3" .. rewritten or packet)
+          if packet:find("^\3two") then
+            proxy.queries:append(2, "\3SELECT 'dropped'")
+          end
+          return proxy.PROXY_SEND_QUERY
+        end]], { "--proxy-answer-limit=1000" })
+      local clients = { 0, server.flavour == "mysql" and proto.capabilities.CLIENT_QUERY_ATTRIBUTES or nil }
+      for _, more in ipairs(clients) do
+        local client = raw.connect(proxy.port):login("nopass", more)
+        local before = more == 0 and "" or "\0\1"
+        for index, statement in ipairs { "", "one ", "two ", "one " .. (" "):rep(2 ^ 24) } do
+          client:send("\3" .. before .. statement .. "SELECT REPEAT('x', 100000)")
+          assert.equal(100000, #client:answer(client:packet()).rows[1][1], index)
+          client:send("\3" .. before .. "SELECT 2")
+          assert.same({ { "2" } }, client:answer(client:packet()).rows)
+        end
+        client:close()
+      end
+      assert.equal(0, proxy:stop())
+      assert.equal(#clients, select(2, proxy:log():gsub("got asked to send a resultset, but ignoring it", "")))
     end)
   end)
 end

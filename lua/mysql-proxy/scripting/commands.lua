@@ -232,6 +232,15 @@ local function is_for_nobody(session)
   return session.added > ADDED_LIMIT
 end
 
+-- Whether the client gets the answer while it comes; asked: the script wants it so. Where no hook looks at answers, the
+-- first is his, however long it is.
+local function is_streamed(session, kind, asked)
+  if BINARY_LOG[kind] then
+    return BINARY_LOG[session.command_kind]
+  end
+  return asked or ENDLESS[kind] or session.answers == 0 and find_hook(session, "read_query_result") == nil
+end
+
 -- Whether it cannot be sent, as the server would answer what is not to be answered.
 local function is_too_short(session, packet, kind)
   local shortest = SHORTEST[kind]
@@ -257,7 +266,7 @@ function run_queue(session, packets)
     local kind, own = byte(packet), packet == session.command
     inj.id, inj.query, session.queued = id, packet, packet
     session.queued_follows = followed(packet, kind)
-    streamed = streamed or ENDLESS[kind] or BINARY_LOG[kind] and BINARY_LOG[command_kind]
+    streamed = is_streamed(session, kind, streamed)
     local passed_over = is_too_short(session, packet, kind) or not planned and is_for_nobody(session)
     local refused = guard and not passed_over and guard.refusal(session, packet)
     session.refused = refused
