@@ -54,7 +54,7 @@ static void end_if_answered(struct relay *r) {
 }
 
 void relay_settle(struct relay *r) {
-  if (r->blocked && !r->pending_count) relay_take_held_bytes(r);
+  if (r->blocked && (!r->pending_count || r->asked)) relay_take_held_bytes(r);
   if (r->held.length && !r->waiting && !r->blocked && (!r->barrier || relay_pending_is(r, RESPONSE_AUTH)))
     relay_take_held_bytes(r);
   relay_close_if_idle(r);

@@ -27,11 +27,12 @@ static bool may_be_command(struct relay *r, const uint8_t *packet, size_t length
   return !r->uploading && !(length >= PACKET_HEADER_SIZE && is_conversation(r, packet[3]));
 }
 
-static void out_of_sync(struct relay *r) {
+static void out_of_sync(struct relay *r, uint8_t sequence) {
   char problem[64];
-  unsigned expected = r->waiting ? (uint8_t)(r->answer.framing.sequence + r->numbering.shift + 1) : 0;
-  snprintf(problem, sizeof problem, "received packet-id %u, but expected %u ... out of sync.",
-           (unsigned)r->request.first_sequence, expected);
+  bool goes_on = r->waiting || r->asked;
+  unsigned expected = goes_on ? (uint8_t)(r->answer.framing.sequence + r->numbering.shift + 1) : 0;
+  snprintf(problem, sizeof problem, "received packet-id %u, but expected %u ... out of sync.", (unsigned)sequence,
+           expected);
   relay_protocol_error(r, "client", problem);
 }
 
@@ -40,7 +41,7 @@ static void begin_packet(struct relay *r) {
   if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
   if (r->counting) r->counting->open = true;
   if (r->request.first_sequence != 0 || r->waiting)
-    out_of_sync(r);
+    out_of_sync(r, r->request.first_sequence);
   else if (r->request.head_seen == 0)
     relay_protocol_error(r, "client", "received an empty packet instead of a command");
   else if (!relay_pending_push(r, r->request.head[0], TO_CLIENT))
@@ -111,7 +112,8 @@ static enum next next_command(struct relay *r, const uint8_t *data, size_t lengt
     *at = *sent = length;
     return NEXT_PASSED;
   }
-  if (r->barrier) return NEXT_HOLD;
+  if (r->asked && left >= PACKET_HEADER_SIZE) out_of_sync(r, packet[3]); /* instead of what he was asked for */
+  if (r->barrier || r->ended) return NEXT_HOLD;
   if (left >= PACKET_HEADER_SIZE && (packet[3] != 0 || memcmp(packet, "\0\0", 3) == 0)) return NEXT_PACKET;
   if (left <= PACKET_HEADER_SIZE) return NEXT_HOLD;
   uint8_t command = packet[PACKET_HEADER_SIZE];

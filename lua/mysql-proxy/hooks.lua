@@ -197,17 +197,18 @@ function M.run(session, name, fn, argument, done)
     call = new_call(session)
   end
   session.call = call
+  if type(fn) ~= "function" then -- also if it could be called
+    call.name, call.done = name, done
+    call:skip(fn)
+    return false
+  end
   local status, value, coroutine = functions:call(call.number, fn, argument)
   if status == "done" then
     session.call = false
     return true, value
   end
   call.name, call.done = name, done
-  if status == "failed" and type(fn) ~= "function" then
-    call:skip(fn)
-  else
-    call:settle(status, value, coroutine)
-  end
+  call:settle(status, value, coroutine)
   return false
 end
 

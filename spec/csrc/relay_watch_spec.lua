@@ -259,6 +259,25 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("ends if a command comes instead of what COM_CHANGE_USER is asked for, which nobody would answer", function()
+      for _, at_once in ipairs { true, false } do
+        watch(forward, { watched = { 17, COM_QUERY, 0, 1, 2 } })
+        c:command("\17user\0\0db\0")
+        if at_once then
+          c.client:send(0, "\3SELECT 1")
+        end
+        c:answer(1, "\254plugin\0scramble")
+        if not at_once then
+          c.client:send(0, "\3SELECT 1")
+        end
+        c:ends("client", "received packet-id 0, but expected 2 ... out of sync.", "EPROTO")
+        c.client:closes()
+        c.server:closes()
+        c:close()
+      end
+      c = nil
+    end)
+
     it("asks for one decision on each", function()
       watch()
       c.client:send(0, "\3SELECT 1")

@@ -127,7 +127,7 @@ for _, server in ipairs(servers.all()) do
     it("a name that is no function's is logged, and otherwise as if it were not there", function()
       series:run [[
         connect_server, read_handshake, read_auth, read_auth_result, disconnect_client = "x", {}, 1, true, io.stdout
-        read_query_result = {}
+        read_query_result = setmetatable({}, { __call = function() error("it is no function") end })
         function read_query(packet)
           proxy.queries:append(1, packet)
           return proxy.PROXY_SEND_QUERY
