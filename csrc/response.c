@@ -2,7 +2,8 @@
 
 enum { HEADER_OK = 0x00, HEADER_MORE_DATA = 0x01, HEADER_LOCAL_INFILE = 0xfb, HEADER_EOF = 0xfe, HEADER_ERR = 0xff };
 enum { SERVER_MORE_RESULTS_EXISTS = 0x0008, SERVER_STATUS_CURSOR_EXISTS = 0x0040, SERVER_PS_OUT_PARAMS = 0x1000 };
-enum { FAST_AUTH_SUCCESS = 3 };        /* of caching_sha2_password: OK follows */
+enum { FAST_AUTH_SUCCESS = 3 }; /* of caching_sha2_password: OK follows */
+enum { EOF_LENGTH = 5 };
 enum { MAX_EOF_LENGTH = 9 };           /* an EOF packet is shorter than this, a row that begins with 0xfe longer */
 enum { ERROR_CODE_PROGRESS = 0xffff }; /* MariaDB's progress report is an ERR packet with this code */
 #define MAX_COLUMNS UINT32_MAX         /* the 4,096 of a table are no limit for SELECT 1, 1, ... */
@@ -130,6 +131,14 @@ static void take_prepare_ok(struct response *r, struct answer_packet *p) {
   r->state = r->definitions ? RESPONSE_PREPARED : RESPONSE_DONE;
 }
 
+static void take_prepared(struct response *r, struct answer_packet *p) {
+  if (take_error(r, p) || --r->definitions) return;
+  uint16_t warnings = r->warnings; /* the header has said how many */
+  if (is_eof(p)) read_eof(r, p);
+  r->warnings = warnings;
+  r->state = RESPONSE_DONE;
+}
+
 static void take_header(struct response *r, struct answer_packet *p) {
   if (take_error(r, p)) return;
   if (r->command == COM_STMT_PREPARE) {
@@ -186,10 +195,13 @@ static void take_row(struct response *r, struct answer_packet *p) {
 }
 
 static void take_one_packet(struct response *r, struct answer_packet *p) {
-  if (r->command == COM_STATISTICS || !take_error(r, p)) {
-    if (p->first == HEADER_OK && r->command != COM_STATISTICS)
+  if (r->command == COM_STATISTICS) { /* a text */
+    r->state = RESPONSE_DONE;
+  } else if (!take_error(r, p)) {
+    bool ok_as_eof = p->first == HEADER_EOF && r->capabilities & CLIENT_DEPRECATE_EOF && p->length > EOF_LENGTH;
+    if (p->first == HEADER_OK || ok_as_eof)
       read_ok(r, p);
-    else if (p->first == HEADER_EOF && p->length < MAX_EOF_LENGTH)
+    else if (is_eof(p))
       read_eof(r, p);
     r->state = RESPONSE_DONE;
   }
@@ -228,9 +240,7 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
     break;
   case RESPONSE_COLUMNS_EOF: take_columns_eof(r, &p); break;
   case RESPONSE_ROWS: take_row(r, &p); break;
-  case RESPONSE_PREPARED:
-    if (!take_error(r, &p) && --r->definitions == 0) r->state = RESPONSE_DONE;
-    break;
+  case RESPONSE_PREPARED: take_prepared(r, &p); break;
   case RESPONSE_AUTH: take_auth(r, &p); break;
   case RESPONSE_OPENING:
     r->state = opens_tunnel(r->command) ? RESPONSE_TUNNEL : RESPONSE_STREAM;

@@ -43,6 +43,8 @@ describe("mysql.resultset", function()
       assert.same({ 0, 1, "\254" }, { result.query_status, result.warning_count, result.raw:sub(1, 1) })
       assert.is_true(result.flags.in_trans)
       assert.is_nil(result.affected_rows)
+      result = read(SET_OPTION, WITHOUT_EOF, ok_as_eof { server_status = IN_TRANS, warnings = 1 })
+      assert.same({ 0, 1, true }, { result.query_status, result.warning_count, result.flags.in_trans })
     end)
 
     it("may be a text", function()
@@ -60,7 +62,8 @@ describe("mysql.resultset", function()
 
     it("may be definitions", function()
       local prepared = "\0\1\0\0\0\1\0\1\0\0\7\0"
-      local result = read(PREPARE, WITH_EOF, prepared, column "?", eof(), column "a", eof())
+      local result = read(PREPARE, WITH_EOF, prepared, column "?", eof(), column "a", eof(IN_TRANS))
+      assert.is_true(result.flags.in_trans)
       assert.same({ prepared, 0, 0, 0, 7 },
         { result.raw, result.query_status, #result.fields, result.row_count, result.warning_count })
       assert.is_nil(result.rows)
