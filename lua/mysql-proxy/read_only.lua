@@ -346,6 +346,11 @@ local function check_checksum(tokens)
   return is_word(tokens[2], "TABLE") or is_word(tokens[2], "TABLES") or nil, "CHECKSUM"
 end
 
+-- `KILL QUERY 7` is what clients send for Ctrl-C.
+local function check_kill(tokens)
+  return #tokens == 3 and is_word(tokens[2], "QUERY") or nil, "KILL"
+end
+
 local function pass()
   return true
 end
@@ -357,7 +362,7 @@ local checks = {
   ANALYZE = check_explain, HELP = pass, USE = pass, SET = check_set,
   BEGIN = check_begin, START = check_start, COMMIT = pass, ROLLBACK = pass, SAVEPOINT = pass, RELEASE = check_release,
   PREPARE = check_prepare, EXECUTE = check_execute, DEALLOCATE = pass, HANDLER = check_reading,
-  UNLOCK = check_unlock, CHECKSUM = check_checksum, GET = pass,
+  UNLOCK = check_unlock, CHECKSUM = check_checksum, GET = pass, KILL = check_kill,
 }
 
 function check_statement(tokens)

@@ -228,6 +228,19 @@ for _, server in ipairs(servers.all()) do
       attributed:close()
     end)
 
+    it("lets Ctrl-C end a statement", function()
+      local sleeper = raw.connect(proxy.read_only_port):login("nopass")
+      local id = sleeper:ask("SELECT CONNECTION_ID()").rows[1][1]
+      sleeper:send("\3SELECT SLEEP(60) AS interrupted")
+      assert.truthy(process.wait_until(function()
+        return server:sql("SHOW PROCESSLIST"):find("SLEEP(60)", 1, true)
+      end, 10))
+      assert.equal(0, client:ask("KILL QUERY " .. id).affected_rows)
+      local answer = sleeper:answer(sleeper:packet())
+      assert.is_true(answer.errcode == 1317 or answer.rows[1][1] == "1")
+      sleeper:close()
+    end)
+
     it("uses the read-only backends if there are any", function()
       local other = proxies.start({ "127.0.0.1:" .. process.free_port() },
         { "--proxy-read-only-backend-addresses=127.0.0.1:" .. server.port })
