@@ -32,6 +32,8 @@ describe("an installation #long", function()
     local prefix = process.path("prefix")
     succeeds("cmake", { "--install", proxies.build, "--prefix", prefix })
     assert.is_true(answers(prefix .. "/bin/mysql-proxy"))
+    local installed = prefix .. "/share/mysql-proxy/examples/firewall.lua"
+    assert.equal(process.read_file("examples/firewall.lua"), process.read_file(installed))
   end)
 
   it("may be moved", function()
