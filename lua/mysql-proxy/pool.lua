@@ -39,6 +39,12 @@ function Pool:list_for(user)
   end
 end
 
+--- How many connections a user would be served from.
+function Pool:count_for(user)
+  local list = self:list_for(user)
+  return list and #list or 0
+end
+
 function Pool:add(server)
   local list = self.lists[server.username]
   if not list then
@@ -165,23 +171,6 @@ function M.take(backend, session, before_login)
   return take_first(M.of(backend, session).lists[session.login.username or ""], suitable(session, true))
 end
 
---- How many connections a user would be served from; of the session's own, who has logged in, so many M.take() finds.
----@param of Pool
----@param session table|nil who asks
----@param user string
-function M.count_for(of, session, user)
-  local login = session and session.login
-  if not login or user ~= login.username or not is_logged_in(session) then
-    local list = of:list_for(user)
-    return list and #list or 0
-  end
-  local count, suits = 0, suitable(session, true)
-  for _, server in ipairs(of.lists[user] or {}) do
-    count = count + (suits(server) and 1 or 0)
-  end
-  return count
-end
-
 local SERVER_OK = { server_status = 2 }
 local ACCESS_DENIED = { errcode = 1045, sqlstate = "28000", errmsg = "(proxy-pool) login failed" }
 local RESPONSE_LIMIT = 255 -- of COM_CHANGE_USER
@@ -215,34 +204,25 @@ function M.login_to_be_asked(login)
   return setmetatable({ response = "", auth_plugin_name = "mysql_proxy_asks_again" }, { __index = login })
 end
 
--- Another idle connection for the login of a client who has got the greeting of one. That is if he cannot get on with
--- it, or if it would change its character set where another's is right: who has put it aside could not take it again.
-local function take_other(session, fits)
-  local list = M.of(session.backend, session):list_for("")
-  if fits and session.server.charset == session.login.charset then
-    return nil
-  end
-  return take_first(list, suitable(session, true)) or not fits and take_first(list, suitable(session))
-end
-
---- A client logs in over an idle connection, whose greeting it has got, or over another of the backend, idle or new.
+--- A client logs in over an idle connection, whose greeting it has got. If it cannot get on with that one, another of
+--- the backend takes its place, idle or new.
 function M.log_in(session, sequence)
   local login, backend, unchanged = session.login, session.backend, session.proxy.pool_no_change_user
-  local fits = suitable(session, unchanged)(session.server) and (not unchanged or session.server.response_checked)
+  local suits = suitable(session, unchanged)
+  local fits = suits(session.server) and (not unchanged or session.server.response_checked)
   if fits and unchanged then
     return compare_login(session, login, sequence)
-  end
-  local can_be_asked = has(login.capabilities, PLUGIN_AUTH)
-  local other = can_be_asked and not unchanged and take_other(session, fits)
-  if not other and fits and #(login.response or "") <= RESPONSE_LIMIT then
+  elseif fits and #(login.response or "") <= RESPONSE_LIMIT then
     return change_user(session, login, sequence)
-  elseif not can_be_asked then
+  elseif not has(login.capabilities, PLUGIN_AUTH) then
     return session:cannot_ask_again()
-  elseif other or not fits then
+  end
+  local other = fits and session.server or not unchanged and take_first(M.of(backend, session):list_for(""), suits)
+  if not other then
     M.release(session)
-    if not other then
-      return session:connect_again(backend)
-    end
+    return session:connect_again(backend)
+  elseif other ~= session.server then
+    M.release(session)
     session:use_server(other)
   end
   return change_user(session, M.login_to_be_asked(login), sequence)

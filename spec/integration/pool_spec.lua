@@ -20,8 +20,6 @@ local COMMANDS = [[
       return say("bye")
     elseif packet == "\3pool" then
       return say(proxy.backends[1].idling_connections .. " idle, " .. proxy.backends[1].connected_clients .. " clients")
-    elseif packet == "\3count" then
-      return say(proxy.backends[1].pool.users[proxy.connection.client.username].cur_idle_connections)
     elseif packet == "\3give" then
       proxy.connection.backend_ndx = 0
       return say("given")
@@ -265,19 +263,17 @@ for _, server in ipairs(servers.all()) do
       assert.equal(user .. "@%", first.account)
     end)
 
-    local function with(charset)
-      local client = raw.connect(proxy.port)
-      clients[#clients + 1] = client
-      client.charset = charset
-      return client:login("nopass")
-    end
-
-    local function collation(client)
-      return client:ask("SELECT @@collation_connection").rows[1][1]
-    end
-
     it("lends a client who has logged in no connection of another character set", function()
       start()
+      local function with(charset)
+        local client = raw.connect(proxy.port)
+        clients[#clients + 1] = client
+        client.charset = charset
+        return client:login("nopass")
+      end
+      local function collation(client)
+        return client:ask("SELECT @@collation_connection").rows[1][1]
+      end
       local utf8, latin1 = with(45), with(8)
       local of_utf8, of_latin1 = collation(utf8), collation(latin1)
       assert.same({ "utf8mb4_general_ci", "latin1_swedish_ci" }, { of_utf8, of_latin1 })
@@ -294,24 +290,8 @@ for _, server in ipairs(servers.all()) do
       assert.truthy(process.wait_until(function()
         return utf8:ask("pool").errmsg == "1 idle, 0 clients"
       end, 5))
-      assert.same({ "0", "1" }, { latin1:ask("count").errmsg, utf8:ask("count").errmsg })
       assert.equal("nothing", latin1:ask("take").errmsg)
       assert.equal("nopass", utf8:ask("take").errmsg)
-    end)
-
-    it("spends for a login a connection of its character set, if there is one, and not the oldest", function()
-      start("function connect_server() if _G.reuses then proxy.connection.backend_ndx = 1 return 4 end end "
-        .. "function disconnect_client() _G.reuses = true end")
-      local latin1, utf8, leaving = with(8), with(45), with(45)
-      local id = utf8:ask("SELECT CONNECTION_ID()").rows[1][1]
-      latin1:ask("give")
-      utf8:ask("give")
-      leaving:close()
-      assert.truthy(proxy:wait_for_log("client closed"))
-      assert.equal(id, with(45):ask("SELECT CONNECTION_ID()").rows[1][1])
-      assert.same({ "1", "0" }, { latin1:ask("count").errmsg, utf8:ask("count").errmsg })
-      assert.equal("nopass", latin1:ask("take").errmsg)
-      assert.equal("latin1_swedish_ci", collation(latin1))
     end)
 
     it("lends a client who has logged in no connection of another user", function()

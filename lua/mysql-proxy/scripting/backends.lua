@@ -37,7 +37,7 @@ end
 local function users_of(pool)
   return setmetatable({}, {
     __index = function(_, name)
-      return { cur_idle_connections = pools.count_for(pool, hooks.session(), tostring(name)) }
+      return { cur_idle_connections = pool:count_for(tostring(name)) }
     end,
   })
 end
