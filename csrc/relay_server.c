@@ -167,12 +167,13 @@ void relay_read_server(struct relay *r, const uint8_t *data, size_t length) {
     const uint8_t *last = data + sent;
     size_t last_length = at - sent;
     if (is_for_owner(r)) {
-      if (r->answer.last_event) leave_out_events(r, r->answer.last_event, &last, &last_length);
+      if (r->answer.last_packet) leave_out_events(r, r->answer.last_packet, &last, &last_length);
       if (last_length > r->answer_limit - r->collected.length) r->overflowed = true;
       sent = at;
     } else if (relay_pending_at(r, 0)->destination != TO_CLIENT ||
                (r->pending_count > 1 && relay_pending_at(r, 1)->destination != TO_CLIENT)) {
       write_answer(r, last, last_length);
+      if (r->ended) return; /* the client is gone */
       sent = at;
     }
     end_answer(r, last, last_length, at < length);

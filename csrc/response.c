@@ -34,6 +34,10 @@ void response_begin(struct response *r, uint8_t command, uint64_t capabilities) 
   }
 }
 
+uint32_t response_shortest(uint8_t command) {
+  return command == COM_STMT_CLOSE ? 5 : command == COM_STMT_SEND_LONG_DATA ? 7 : 1;
+}
+
 static void broken(struct response *r, const char *problem) {
   r->state = RESPONSE_BROKEN;
   r->problem = problem;
@@ -203,6 +207,7 @@ static void take_one_packet(struct response *r, struct answer_packet *p) {
       read_ok(r, p);
     else if (is_eof(p))
       read_eof(r, p);
+    if (ok_as_eof) r->has_ok = false; /* scripts see the same of both */
     r->state = RESPONSE_DONE;
   }
 }
@@ -224,7 +229,7 @@ static bool opens_tunnel(uint8_t command) {
 
 static void take_event(struct response *r, struct answer_packet *p) {
   if (!take_error(r, p) && is_eof(p) && r->state == RESPONSE_STREAM) r->state = RESPONSE_DONE;
-  if (r->state == RESPONSE_DONE) r->last_event = p->size;
+  if (r->state == RESPONSE_DONE) r->last_packet = p->size;
 }
 
 static void take_packet(struct response *r, const uint8_t *head, size_t head_length, uint32_t length, uint64_t size) {

@@ -84,7 +84,7 @@ struct response {
   uint64_t rows;
   uint64_t row_bytes;     /* of the packets of these rows, their headers included */
   uint64_t bytes;         /* of all packets that have come whole */
-  uint64_t last_event;    /* of a binary log: the bytes of the packet that has ended it */
+  uint64_t last_packet;   /* bytes of the packet that has ended a binary log, or refused it */
   uint64_t rows_begin;    /* where, in these bytes, the rows of the first result set begin; 0: it has not come so far */
   uint64_t rows_end;      /* and where they end; 0: they have not */
   uint32_t first_columns; /* how many columns that has */
@@ -93,6 +93,9 @@ struct response {
 
 /* Whether the server answers this command at all. */
 bool response_expected(uint8_t command);
+/* So many bytes has a command at least that has no answer. MySQL gives one to a COM_STMT_CLOSE or
+ * COM_STMT_SEND_LONG_DATA that is shorter, and it would pass for that to the next command. */
+uint32_t response_shortest(uint8_t command);
 
 /* Before the first byte of the answer to `command`. */
 void response_begin(struct response *r, uint8_t command, uint64_t capabilities);

@@ -75,6 +75,28 @@ describe("a relay", function()
       c:is_idle()
     end)
 
+    it("ends with a client who is gone when his answer comes, though he was not read", function()
+      watch(function(relay)
+        relay:inject(nil, true)
+      end)
+      c.client:send(0, "\3SELECT 1")
+      c.server:receives(packets(0, "\3SELECT 1"))
+      c.client:write(packets(0, "\3" .. ("x"):rep(200000)))
+      for _ = 1, 20 do
+        uv.run("nowait")
+      end
+      c.client.socket:close_reset()
+      for _ = 1, 20 do
+        uv.run("nowait")
+      end
+      assert.is_nil(c.over)
+      c.server:write(packets(1, "\1", "column", EOF, ("x"):rep(8000), EOF))
+      assert.truthy(process.wait_until(function()
+        return c.over
+      end))
+      assert.equal("client", c.over.side)
+    end)
+
     it("keeps of a binary log only how it ends, however its events are cut", function()
       local events = packets(1, "\0" .. ("e"):rep(40), "\0" .. ("f"):rep(300), "\0g")
       for last, code in pairs { [packets(4, EOF)] = 0, [packets(4, ERR)] = 1064 } do

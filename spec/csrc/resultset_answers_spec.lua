@@ -45,6 +45,7 @@ describe("mysql.resultset", function()
       assert.is_nil(result.affected_rows)
       result = read(SET_OPTION, WITHOUT_EOF, ok_as_eof { server_status = IN_TRANS, warnings = 1 })
       assert.same({ 0, 1, true }, { result.query_status, result.warning_count, result.flags.in_trans })
+      assert.is_nil(result.affected_rows)
     end)
 
     it("may be a text", function()
