@@ -112,7 +112,7 @@ static int reset(lua_State *L) {
   struct queue *q = check_queue(L);
   lua_settop(L, 1);
   lua_getfenv(L, 1);
-  while (q->count) queue_drop_first(L, 2, q);
+  while (q->count > 0) queue_drop_first(L, 2, q);
   return 0;
 }
 

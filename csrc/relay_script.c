@@ -101,22 +101,25 @@ static int look_up(lua_State *L) {
   return 1;
 }
 
-/* Pushes the script's globals and a hook. False if it cannot be called here: it is no function, or the session's call
- * is used. To find what the script has not defined itself may take a metamethod of its: that may fail, or have used it.
- */
-static bool push_hook(lua_State *L, const struct relay *r, int name, lua_Number number) {
+/* Pushes the script's globals and what they have of that name. To find what the script has not defined itself may take
+ * a metamethod of its: that can do anything, and fail, which is false. */
+static bool push_global(lua_State *L, int name) {
   push(L, ENVIRONMENT);
   push(L, name);
   lua_rawget(L, -2);
+  if (!lua_isnil(L, -1)) return true;
+  lua_pop(L, 1);
+  lua_pushcfunction(L, look_up);
+  lua_pushvalue(L, -2);
+  push(L, name);
+  return lua_pcall(L, 2, 1, 0) == 0;
+}
+
+/* Pushes the script's globals and a hook. False if it cannot be called here: it is no function, or the session's call
+ * is used. */
+static bool push_hook(lua_State *L, const struct relay *r, int name, lua_Number number) {
+  if (!push_global(L, name)) return false;
   int type = lua_type(L, -1);
-  if (type == LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_pushcfunction(L, look_up);
-    lua_pushvalue(L, -2);
-    push(L, name);
-    if (lua_pcall(L, 2, 1, 0) != 0) return false;
-    type = lua_type(L, -1);
-  }
   bool callable = type == LUA_TFUNCTION || type == LUA_TNIL;
   return callable && r->script.number == number && !hook_runs(r->script.hooks, number);
 }
@@ -150,15 +153,21 @@ static void set(lua_State *L, int object, int name, int value) {
 }
 
 /* Whether nobody looks at answers: what is sent for the client is answered to him then. */
-static bool has_no_result_hook(lua_State *L, const struct relay *r) {
+static bool has_no_result_hook(lua_State *L) {
   int top = lua_gettop(L);
-  bool none = push_hook(L, r, READ_QUERY_RESULT, r->script.number) && lua_isnil(L, -1);
+  bool none = !push_global(L, READ_QUERY_RESULT) || lua_isnil(L, -1);
   lua_settop(L, top);
   return none;
 }
 
-/* Sends the first command of the queue, unless it is no text, or its answer is not needed: then it is still there. */
+/* Whether there still is something to decide. */
+static bool is_open(const struct relay *r) { return !r->ended && r->server && r->waiting; }
+
+/* Sends the first command of the queue. False if that is for Lua, and it is still there: it is no text, its answer is
+ * not needed, or goes to the client by itself and another is behind it, or is numbered otherwise. */
 static bool send_first(lua_State *L, struct relay *r, int payload) {
+  bool unseen = has_no_result_hook(L);
+  if (!is_open(r) || r->script.queue->count <= 0) return false; /* a metamethod */
   size_t length;
   int packets = lua_gettop(L) + 2, packet = packets + 1, injection = packets + 2, id = packets + 3;
   push(L, QUEUE);
@@ -167,7 +176,7 @@ static bool send_first(lua_State *L, struct relay *r, int payload) {
   const char *bytes = lua_tolstring(L, packet, &length);
   bool own = lua_rawequal(L, packet, payload);
   if (first->streamed || bytes[0] != COM_QUERY || (!own && !is_plain_query(bytes, length))) return false;
-  if (has_no_result_hook(L, r)) {
+  if (unseen) {
     if (r->script.queue->count > 1 || !(own || relay_can_replace(r, length))) return false;
     queue_drop_first(L, packets, r->script.queue);
     bool sent = own ? relay_forward(r, false) : relay_replace(r, (const uint8_t *)bytes, length);
@@ -186,7 +195,7 @@ static bool send_first(lua_State *L, struct relay *r, int payload) {
 
 /* What the hook has decided about the client's command, with its result on top of the stack. False: it is for Lua. */
 static bool decide(lua_State *L, struct relay *r, int payload, uint8_t command) {
-  if (r->ended || !r->server || !r->waiting) return false;
+  if (!is_open(r)) return false;
   if (r->script.queue->count)
     return lua_tonumber(L, -1) == PROXY_SEND_QUERY && command == COM_QUERY && send_first(L, r, payload);
   if (!lua_isnil(L, -1)) return false;

@@ -125,7 +125,8 @@ for _, server in ipairs(servers.all()) do
             if packet:byte() ~= proxy.COM_QUERY then return end
             proxy.queries:append(1, packet, { resultset_is_needed = true })
             return proxy.PROXY_SEND_QUERY
-          end]], { "--proxy-answer-limit=100000" })
+          end
+          function read_query_result() end]], { "--proxy-answer-limit=100000" })
         local client = login()
         assert.same({ { "1" } }, client:ask("SELECT 1").rows)
         local answer = client:ask("SELECT REPEAT('x', 200000)")

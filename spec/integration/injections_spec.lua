@@ -3,6 +3,7 @@
 
 local proto = require "mysql.proto"
 
+local process = require "spec.support.process"
 local raw = require "spec.support.raw"
 local scripted = require "spec.support.scripted"
 local servers = require "spec.support.server"
@@ -425,6 +426,71 @@ for _, server in ipairs(servers.all()) do
       assert.same({ { "1", "SECOND ADDITION", "ADDITION" } }, answer.rows)
       assert.equal(0, outer:stop())
       assert.equal(0, inner:stop())
+    end)
+
+    -- The script has no read_query_result, but what its globals say when they are asked for one.
+    local function asked(answers)
+      return scripted.start(server, ([[
+        local inherited = _G
+        setmetatable(getfenv(1), { __index = function(_, name)
+          if name == "read_query_result" then %s end
+          return inherited[name]
+        end })
+        function read_query(packet)
+          if packet:byte() ~= proxy.COM_QUERY then return end
+          proxy.queries:append(1, packet)
+          return proxy.PROXY_SEND_QUERY
+        end]]):format(answers), { "--proxy-answer-limit=1000" })
+    end
+
+    it("is one, too, if its globals report that none is declared", function()
+      local proxy = asked 'error("undeclared")'
+      local client = scripted.client(proxy)
+      assert.equal(100000, #client:ask("SELECT REPEAT('x', 100000)").rows[1][1])
+      client:close()
+      assert.equal(0, proxy:stop())
+    end)
+
+    it("may have its globals do anything when they are asked for one", function()
+      for answers, expected in pairs {
+        ["proxy.queries:reset()"] = { "1", "2", "3" },
+        ["if not asked then asked = true for _ = 1, 100 do proxy.queries:append(2, '\\3DO 1') end end "
+          .. "return function() end"] = { "1", "2", "3" },
+        ["proxy.connection.backend_ndx = 0"] = {},
+      } do
+        local proxy = asked(answers)
+        local client, got = scripted.client(proxy), {}
+        for number = 1, 3 do
+          local answer = client:ask("SELECT " .. number)
+          if answer.closed then
+            break
+          end
+          got[number] = answer.rows[1][1]
+        end
+        assert.same(expected, got, answers)
+        client:close()
+        assert.equal(0, proxy:stop())
+      end
+    end)
+
+    it("may be asked for one while its client leaves", function()
+      local proxy = asked [[
+        if #proxy.queries > 0 then
+          local uv, left = require("luv"), false
+          print("asked")
+          uv.new_timer():start(500, 0, function() left = true end)
+          while not left do uv.run("once") end
+        end]]
+      local client = scripted.client(proxy)
+      client:send("\3SELECT 1")
+      assert.truthy(process.wait_until(function()
+        return proxy.process:stdout():find("asked", 1, true)
+      end, 10))
+      client:close()
+      local other = scripted.client(proxy)
+      assert.same({ { "2" } }, other:ask("SELECT 2").rows)
+      other:close()
+      assert.equal(0, proxy:stop())
     end)
 
     it("passes the first answer however long it is, as nobody looks at it", function()
