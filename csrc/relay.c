@@ -44,8 +44,7 @@ void relay_close_if_idle(struct relay *r) {
  * with the last answer, or before one without an end. A command of the owner's that gets none so ends it too. */
 static void end_if_answered(struct relay *r) {
   bool owed = r->asked || (r->uploading && !r->discarding); /* the server waits for what the client says */
-  bool endless = relay_pending_is(r, RESPONSE_STREAM) || relay_pending_is(r, RESPONSE_TUNNEL);
-  if (endless || (r->waiting ? owed : !r->pending_count)) {
+  if (relay_is_endless(r) || (r->waiting ? owed : !r->pending_count)) {
     relay_end(r, "client", NULL, NULL);
   } else if (!r->waiting && (owed || !r->held.length) && !r->server_told) {
     r->server_told = true;
@@ -54,7 +53,7 @@ static void end_if_answered(struct relay *r) {
 }
 
 void relay_settle(struct relay *r) {
-  if (r->blocked && (!r->pending_count || r->asked)) relay_take_held_bytes(r);
+  if (r->blocked && (!r->pending_count || r->asked || relay_is_endless(r))) relay_take_held_bytes(r);
   if (r->held.length && !r->waiting && !r->blocked && (!r->barrier || relay_pending_is(r, RESPONSE_AUTH)))
     relay_take_held_bytes(r);
   relay_close_if_idle(r);

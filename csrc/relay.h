@@ -106,6 +106,11 @@ static inline bool relay_pending_is(const struct relay *r, uint8_t state) {
   return r->pending_count && r->answer.state == state;
 }
 
+/* The oldest answer due is a conversation of its own, in which the client may say what he likes. */
+static inline bool relay_is_endless(const struct relay *r) {
+  return relay_pending_is(r, RESPONSE_STREAM) || relay_pending_is(r, RESPONSE_TUNNEL);
+}
+
 /* What happens to the streams of a relay. */
 void relay_read(struct relay *r, struct stream *from, const uint8_t *data, size_t length);
 void relay_drained(struct relay *r, struct stream *s);
@@ -147,8 +152,10 @@ bool relay_forward(struct relay *r, bool notify);
 /* A command in the form that scripts know goes to the server, or with NULL the waiting one as it came. */
 bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum destination destination);
 /* A statement in that form goes to the server in the place of the waiting one, and the client gets its answer as if it
- * were his. Both have to be of one packet, as the answer is not numbered anew: of such a length it can be done. */
+ * were his. */
 bool relay_replace(struct relay *r, const uint8_t *payload, size_t length);
+/* Whether that can be done with one of such a length: both have to be of one packet, as the answer is not numbered
+ * anew. */
 bool relay_can_replace(const struct relay *r, size_t length);
 /* The client gets packets, at least one. If they ask him for a file (LOCAL INFILE) nobody wants it: it is read, and
  * answered with OK. */

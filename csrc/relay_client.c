@@ -13,8 +13,7 @@ void relay_write_server(struct relay *r, const uint8_t *data, size_t length) {
 /* The server waits for what the client says next, whatever the owner still thinks about. */
 static bool is_clients_turn(struct relay *r) {
   if (r->uploading || r->logging_in) return true;
-  return (relay_pending_is(r, RESPONSE_AUTH) || relay_pending_is(r, RESPONSE_STREAM)) &&
-         relay_pending_at(r, 0)->destination < TO_OWNER;
+  return (relay_pending_is(r, RESPONSE_AUTH) || relay_is_endless(r)) && relay_pending_at(r, 0)->destination < TO_OWNER;
 }
 
 /* In an authentication conversation the client's packets go on counting; a command begins at 0 again. */
@@ -36,6 +35,16 @@ static void out_of_sync(struct relay *r, uint8_t sequence) {
   relay_protocol_error(r, "client", problem);
 }
 
+/* A server may answer what nobody waits for: see response.h. False: that is so, and the session ends. */
+static bool is_long_enough(struct relay *r, uint8_t command, size_t length) {
+  if (length >= response_shortest(command)) return true;
+  char problem[80];
+  snprintf(problem, sizeof problem, "received a command %u of %zu bytes, which needs %u", (unsigned)command, length,
+           (unsigned)response_shortest(command));
+  relay_protocol_error(r, "client", problem);
+  return false;
+}
+
 /* The head of a client's packet has come. */
 static void begin_packet(struct relay *r) {
   if (r->uploading || is_conversation(r, r->request.first_sequence)) return;
@@ -44,6 +53,8 @@ static void begin_packet(struct relay *r) {
     out_of_sync(r, r->request.first_sequence);
   else if (r->request.head_seen == 0)
     relay_protocol_error(r, "client", "received an empty packet instead of a command");
+  else if (!is_long_enough(r, r->request.head[0], r->request.length))
+    return;
   else if (!relay_pending_push(r, r->request.head[0], TO_CLIENT))
     relay_end(r, "client", "not enough memory for another pipelined command", "ENOMEM");
 }
@@ -125,7 +136,8 @@ static enum next next_command(struct relay *r, const uint8_t *data, size_t lengt
   if (!whole && !too_long) return NEXT_HOLD;
   r->blocked = r->pending_count > 0; /* first the answers that are due */
   if (!r->blocked && too_long) refuse_command(r, whole ? whole : left);
-  if (r->blocked || r->ended || !offer_command(r, packet, whole)) return NEXT_HOLD;
+  if (r->blocked || r->ended || !is_long_enough(r, command, whole - PACKET_HEADER_SIZE)) return NEXT_HOLD;
+  if (!offer_command(r, packet, whole)) return NEXT_HOLD;
   *at += whole;
   *sent = *at;
   return NEXT_PASSED;

@@ -179,7 +179,8 @@ static int reply(lua_State *L) {
 
 /* relay:inject(payload [, to_client]): sends the server a command, in the form that scripts know, or with nil the
  * waiting command as it came. Its answer comes with on_answer, or goes to the client before that. A command without an
- * answer has no on_answer. */
+ * answer has no on_answer; it is not sent if it is so short that some servers give it one.
+ * Result: true; nil, message, code if it was not sent; nothing if the relay has ended. */
 static int inject(lua_State *L) {
   struct relay *r = check_relay(L);
   size_t length;
@@ -187,10 +188,18 @@ static int inject(lua_State *L) {
   luaL_argcheck(L, !payload || length > 0, 2, "a command of at least 1 byte expected");
   if (r->ended) return 0;
   if (!payload) check_waiting(L, r);
+  if (payload && length < response_shortest(payload[0])) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "a command %d has at least %d bytes, and this one has %d", (int)payload[0],
+                    (int)response_shortest(payload[0]), (int)length);
+    lua_pushliteral(L, "EINVAL");
+    return 3;
+  }
   if (!relay_inject(r, payload, length, lua_toboolean(L, 3) ? TO_CLIENT_NOTIFY : TO_OWNER))
     return luaL_error(L, "not enough memory");
   relay_update_reading(r);
-  return 0;
+  lua_pushboolean(L, true);
+  return 1;
 }
 
 /* relay:due(): how many commands have not been answered yet. */

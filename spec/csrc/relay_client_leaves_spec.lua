@@ -171,17 +171,19 @@ describe("a relay", function()
     end)
 
     it("tells the server that waits for it, whatever it has sent for later", function()
-      for command, question in pairs { ["\3LOAD"] = FILE, ["\17user\0\0db\0"] = "\254plugin\0scramble" } do
+      local ends = { ["\3LOAD"] = { FILE, "server" }, ["\17user\0\0db\0"] = { "\254plugin\0scramble", "client",
+        "received packet-id 0, but expected 2 ... out of sync.", "EPROTO" } }
+      for command, expected in pairs(ends) do
         for _, notify in ipairs { false, true } do
           watch(function(relay) relay:forward(notify) end, { watched = { COM_QUERY, COM_CHANGE_USER } })
           c.on_answer = function() end
           c.client:write(packets(0, command) .. packets(0, "\3SELECT 2"))
           c.server:receives(packets(0, command))
           c.client:shutdown()
-          c:answer(1, question)
+          c:answer(1, expected[1])
           c.server:closes()
           c.server:close()
-          c:ends("server")
+          c:ends(unpack(expected, 2))
           c:close()
         end
       end

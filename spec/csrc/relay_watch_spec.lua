@@ -278,6 +278,34 @@ describe("a relay", function()
       c = nil
     end)
 
+    for command, first in pairs { ["\18"] = "\0event", ["\32"] = OK } do
+      for _, decision in ipairs { "forwards", "injects" } do
+        local name = ("%s command %d, behind whose first packet the ends are alone"):format(decision, command:byte())
+        it(name, function()
+          watch(function(relay)
+            if decision == "forwards" then
+              relay:forward()
+            else
+              relay:inject(nil, true)
+            end
+          end, { watched = { 18, 32, 1, 239 } })
+          c.client:send(0, command)
+          c.server:receives(packets(0, command))
+          if decision == "forwards" then -- early, but there
+            c.client:send(0, "\239early")
+          end
+          c:answer(1, first)
+          if decision == "forwards" then
+            c.server:receives(packets(0, "\239early"))
+          end
+          c.server:receives(c.client:send(0, "\1more"))
+          assert.same({ command }, c.seen)
+          c.client:close()
+          c:ends("client")
+        end)
+      end
+    end
+
     it("asks for one decision on each", function()
       watch()
       c.client:send(0, "\3SELECT 1")

@@ -185,7 +185,7 @@ for _, server in ipairs(servers.all()) do
             client:write(drop)
           end
           local answer = client:packet()
-          if answer then -- some servers close behind such a command
+          if answer or command == "\32" then -- servers close behind some of them
             assert.equal("not here", client:answer(answer).errmsg)
           end
         end

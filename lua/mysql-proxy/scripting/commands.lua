@@ -38,9 +38,6 @@ local MAY_NOT_BE_ANSWERED = { [constants.COM_STMT_SEND_LONG_DATA] = true, [const
 -- but for its last packet.
 local ENDLESS, BINARY_LOG = { [32] = true, [33] = true }, { [18] = true, [30] = true }
 
--- So many bytes these have at least. To a shorter one MySQL gives an answer, which would pass for that to the next.
-local SHORTEST = { [constants.COM_STMT_SEND_LONG_DATA] = 7, [constants.COM_STMT_CLOSE] = 5 }
-
 local ADDED_LIMIT = 1000 -- commands that read_query_result may add behind COM_QUIT
 
 local function err(errcode, text)
@@ -241,16 +238,6 @@ local function is_streamed(session, kind, asked)
   return asked or ENDLESS[kind] or session.answers == 0 and find_hook(session, "read_query_result") == nil
 end
 
--- Whether it cannot be sent, as the server would answer what is not to be answered.
-local function is_too_short(session, packet, kind)
-  local shortest = SHORTEST[kind]
-  if not shortest or #packet >= shortest then
-    return false
-  end
-  critical(session, "a command %d of proxy.queries is not sent: it has %d bytes, and needs %d", kind, #packet, shortest)
-  return true
-end
-
 -- Goes on with the queue; packets: what the client gets before that, if anything.
 function run_queue(session, packets)
   local relay, guard, command_kind, inj = session.relay, session.guard, session.command_kind, session.injection
@@ -267,7 +254,7 @@ function run_queue(session, packets)
     inj.id, inj.query, session.queued = id, packet, packet
     session.queued_follows = followed(packet, kind)
     streamed = is_streamed(session, kind, streamed)
-    local passed_over = is_too_short(session, packet, kind) or not planned and is_for_nobody(session)
+    local passed_over = not planned and is_for_nobody(session)
     local refused = guard and not passed_over and guard.refusal(session, packet)
     session.refused = refused
     if passed_over then
@@ -287,7 +274,10 @@ function run_queue(session, packets)
         session.queued_follows = false
         answered, packets = answer_refused(session, refused, streamed)
       else
-        relay:inject(not own and packet or nil, streamed)
+        local _, problem = relay:inject(not own and packet or nil, streamed)
+        if problem then
+          critical(session, "proxy.queries: %s. It is not sent.", problem)
+        end
       end
       if not answered then
         return -- read_query_result goes on
