@@ -17,6 +17,7 @@ import fcntl, os, socket, sys
 output, pid, names = sys.argv[1], sys.argv[2], sys.argv[3].split(":")
 sockets = []
 places = []
+clients = []
 for name in names:
     if name == "-":
         sockets.append(open("/dev/null"))
@@ -26,6 +27,10 @@ for name in names:
     s.listen()
     sockets.append(s)
     places.append(str(s.getsockname()[1]))
+    if name == "early": # a client is there before the program
+        client = socket.create_connection(s.getsockname())
+        os.set_inheritable(client.fileno(), True)
+        clients.append(client)
 high = [fcntl.fcntl(s.fileno(), fcntl.F_DUPFD, 100) for s in sockets]
 for index, descriptor in enumerate(high):
     os.dup2(descriptor, 3 + index, inheritable=True)
@@ -145,6 +150,18 @@ describe("a proxy under systemd", function()
     end
     proxy:stop()
     assert.equal(0, proxy.code)
+  end)
+
+  it("has a client who was there before it kept alive, too", function()
+    local server = servers.all()[1]
+    local proxy, ports = activate("early", "", "--proxy-read-only-address=127.0.0.1:0",
+      "-b127.0.0.1:" .. server.port)
+    assert.is_string(has(proxy, "stderr", "mysql%-proxy %S+ started"), proxy:stderr())
+    local connection = (" %%x+:%04X %%x+:%%x+ 01 %%x+:%%x+ 02:"):format(ports[1]) -- 02: the timer of keepalive
+    assert.truthy(process.wait_until(function()
+      return process.read_file("/proc/net/tcp"):find(connection)
+    end, 8))
+    proxy:stop()
   end)
 
   it("serves on a unix socket that it gets, and leaves it where it is", function()
