@@ -140,7 +140,7 @@ function Backend:known_down()
   return self.state == M.DOWN and uv.now() - self.down_since <= DOWN_SECONDS * 1000
 end
 
---- A client has come: those that were down for long enough are unknown again.
+--- A client is to get a server: those that were down for long enough are unknown again.
 function Backends:wake_up()
   local now = uv.now()
   if now - self.looked_at < LOOK_SECONDS * 1000 then

@@ -78,7 +78,6 @@ local function new(proxy, port, client)
   client:owner(self)
   client:timeout(proxy.login_timeout)
   client:read_packets(proxy.login_packet_limit)
-  proxy.backends:wake_up() -- before the script looks
   if proxy.lua_script then
     proxy.scripting.begin(self, self.connect_server)
   else
@@ -113,6 +112,7 @@ end
 
 function Session:connect_server()
   self.state, self.chosen = "connect_server", nil
+  self.proxy.backends:wake_up() -- before the script looks
   return self:ask("connect_server", nil, self.choose_backend)
 end
 
