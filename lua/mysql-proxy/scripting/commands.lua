@@ -33,9 +33,9 @@ local UNANSWERED = { [COM_QUIT] = true, [constants.COM_STMT_SEND_LONG_DATA] = tr
 -- Of these the client would take an answer, whoever gives one, for that to its next command.
 local MAY_NOT_BE_ANSWERED = { [constants.COM_STMT_SEND_LONG_DATA] = true, [constants.COM_STMT_CLOSE] = true }
 
--- Of these the answer has no end that a hook could wait for: COM_CLONE, COM_SUBSCRIBE_GROUP_REPLICATION_STREAM. And of
--- these, COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID, a client gets it who has sent one like it; from others it is kept
--- but for its last packet.
+-- COM_CLONE and COM_SUBSCRIBE_GROUP_REPLICATION_STREAM: their answer has no end that a hook could wait for.
+-- COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID: a client gets the answer if he has sent one of these; for any other it is
+-- kept, but no more of it than how it ends.
 local ENDLESS, BINARY_LOG = { [32] = true, [33] = true }, { [18] = true, [30] = true }
 
 local ADDED_LIMIT = 1000 -- commands that read_query_result may add behind COM_QUIT
