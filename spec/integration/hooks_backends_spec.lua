@@ -222,7 +222,7 @@ describe("a script that is the server", function()
     assert.is_nil(client.refused)
     assert.equal(0, client.challenge.thread_id)
     for command = 0, 255 do
-      client:send(string.char(command) .. "x")
+      client:send(string.char(command) .. "xxxxxx") -- as long as any has to be
       if command ~= 24 and command ~= 25 then -- COM_STMT_SEND_LONG_DATA, COM_STMT_CLOSE: nobody would read it
         local payload, sequence = client:packet()
         assert.same({ "command " .. command, 1 }, { proto.from_err_packet(payload).errmsg, sequence })
