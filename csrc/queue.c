@@ -41,9 +41,13 @@ static bool check_streamed(lua_State *L) {
 
 /* The commands are in a row again, in a ring of twice the size. */
 static void grow(lua_State *L, struct queue *q) {
-  int capacity = q->capacity ? q->capacity * 2 : FIRST_CAPACITY;
+  int before = q->capacity, capacity = before ? before * 2 : FIRST_CAPACITY;
   if (capacity > MOST) luaL_error(L, "too many commands in proxy.queries");
   lua_createtable(L, capacity, 0);
+  if (q->capacity != before) { /* what the collector has finalized for that has queued others */
+    lua_pop(L, 1);
+    return;
+  }
   lua_getfenv(L, 1);
   struct queued *grown = malloc((size_t)capacity * sizeof *grown);
   if (!grown) luaL_error(L, "not enough memory");
@@ -67,7 +71,7 @@ static void put(lua_State *L, struct queue *q, bool front) {
   luaL_checklstring(L, 3, &length);
   luaL_argcheck(L, length > 0, 3, "a command of at least 1 byte expected");
   bool streamed = check_streamed(L);
-  if (q->count == q->capacity) grow(L, q);
+  while (q->count == q->capacity) grow(L, q); /* a collected object may fill it again */
   if (front) q->first = (q->first + q->capacity - 1) % q->capacity;
   int place = front ? q->first : (q->first + q->count) % q->capacity;
   q->commands[place] = (struct queued){id < 0 ? ceil(id) : floor(id), streamed, false};

@@ -114,6 +114,40 @@ describe("a queue of commands", function()
     assert.equal(0, #q)
   end)
 
+  it("grows by what a collected object adds while it grows", function()
+    collectgarbage()
+    collectgarbage("stop")
+    for i = 1, 4 do
+      q:append(i, "x")
+    end
+    getmetatable(newproxy(true)).__gc = function()
+      for i = 101, 160 do
+        q:append(i, "y")
+      end
+    end
+    collectgarbage("restart")
+    local pause, multiplier = collectgarbage("setpause", 0), collectgarbage("setstepmul", 1000000)
+    for i = 5, 300 do
+      q:append(i, "x")
+    end
+    collectgarbage("setpause", pause)
+    collectgarbage("setstepmul", multiplier)
+    collectgarbage()
+    local own, added = {}, 0
+    for _, each in ipairs(all()) do
+      if each[1] == "x" then
+        own[#own + 1] = each[2]
+      else
+        added = added + 1
+      end
+    end
+    assert.equal(60, added)
+    assert.equal(300, #own)
+    for i = 1, 300 do
+      assert.equal(i, own[i])
+    end
+  end)
+
   it("cannot be reached by its metatable", function()
     assert.is_nil(getmetatable(q).__index.take)
   end)
