@@ -96,11 +96,11 @@ static void set_options(struct stream *s) {
 /* Clients have what was set for their listener, which saves four calls of the kernel for each; unless they came when
  * nothing was, to a socket that was made elsewhere. */
 static void inherit_options(struct stream *client) {
-  int keepalive = 0;
-  socklen_t size = sizeof keepalive;
+  int probes = 0;
+  socklen_t size = sizeof probes;
   if (client->uv.handle.type != UV_TCP) return;
-  getsockopt(client->descriptor, SOL_SOCKET, SO_KEEPALIVE, &keepalive, &size);
-  if (!keepalive) set_options(client);
+  getsockopt(client->descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, &size);
+  if (probes != KEEPALIVE_PROBES) set_options(client); /* what others set is not so */
 }
 
 /* Descriptors are given out lowest first. With none left libuv closes new connections without a word. */
