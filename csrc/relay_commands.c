@@ -94,9 +94,10 @@ bool relay_inject(struct relay *r, const uint8_t *payload, size_t length, enum d
   r->first_byte_at = r->ended_at = 0;
   if (r->counting && payload) counting_send(r, payload, length, true, length + PACKET_HEADER_SIZE);
   if (r->counting && !payload) count_whole(r, waiting);
-  if (payload)
-    r->numbering.shift = (uint8_t)(r->request.sequence + 1 - write_command(r, payload, length));
-  else
+  if (payload) {
+    uint32_t packets = write_command(r, payload, length);
+    if (response_expected(payload[0])) r->numbering.shift = (uint8_t)(r->request.sequence + 1 - packets);
+  } else
     relay_write_server(r, waiting, r->command_length);
   return true;
 }
