@@ -69,6 +69,7 @@ struct relay {
   bool behind;       /* of the next answer something is at hand while the owner is told of one: the rest comes later */
   bool overflowed;   /* the answer for the owner was too long to be kept */
   bool deaf;         /* the server does not take bytes any more, but may still say why */
+  bool doubtful;     /* the server has said, or may say, what belongs to no command: it is for no other client */
   bool client_done;  /* it sends no more, but may wait for answers */
   bool server_told;  /* of that */
   bool close_when_idle;

@@ -223,7 +223,8 @@ static int statement(lua_State *L) {
 }
 
 /* relay:detach(): the server's stream leaves the relay, to be used for another client; no answer may be due.
- * Result: the stream, which belongs to its owner again; nil if it cannot be used any more. */
+ * Result: the stream, which belongs to its owner again, and whether it is doubtful that others can use it, as the
+ * server may say what belongs to no command of theirs; nil if nobody can. */
 static int detach(lua_State *L) {
   struct relay *r = check_relay(L);
   struct stream *server = r->server;
@@ -231,7 +232,8 @@ static int detach(lua_State *L) {
   stream_push(L, server);
   r->server = NULL;
   server->relay = NULL;
-  return 1;
+  lua_pushboolean(L, r->doubtful);
+  return 2;
 }
 
 /* relay:attach(server): goes on with another server, that negotiated the same capabilities. */
@@ -244,7 +246,7 @@ static int attach(lua_State *L) {
   server->packets = false;
   server->relay = r;
   r->server = server;
-  r->deaf = false;
+  r->deaf = r->doubtful = false;
   stream_set_timeout(server, 0);
   relay_update_reading(r);
   return 0;

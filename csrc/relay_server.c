@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { ER_UNKNOWN_ERROR = 1105 };
+enum { ER_UNKNOWN_ERROR = 1105, ER_MUST_CHANGE_PASSWORD = 1820 };
 
 static void count_on(struct numbering *n, uint8_t *data, size_t length) {
   for (size_t at = 0; at < length;) {
@@ -116,6 +116,7 @@ static void end_answer(struct relay *r, const uint8_t *data, size_t length, bool
   struct response outcome = r->answer;
   struct pending done = relay_pending_pop(r);
   r->asked = false;
+  if (outcome.error == ER_MUST_CHANGE_PASSWORD) r->doubtful = true; /* MariaDB says so to COM_STMT_SEND_LONG_DATA too */
   if (r->counting && done.destination != TO_NOBODY) counting_answer(r, &done, &outcome);
   if (done.text) free(done.text);
   if (done.destination == TO_CLIENT || done.destination == TO_NOBODY) return;
@@ -178,6 +179,9 @@ void relay_read_server(struct relay *r, const uint8_t *data, size_t length) {
     }
     end_answer(r, last, last_length, at < length);
   }
-  if (!r->pending_count) at = length; /* not asked for: a server's last words */
+  if (!r->pending_count && at < length) { /* not asked for: a server's last words */
+    r->doubtful = true;
+    at = length;
+  }
   write_answer(r, data + sent, at - sent);
 }

@@ -109,13 +109,13 @@ function M.release(session)
   if not server then
     return
   end
-  local open = true
+  local open, doubtful = true, false
   if session.relay then
-    open = session.relay:detach() ~= nil
+    open, doubtful = session.relay:detach()
   end
   session.server, session.backend = nil, nil
   server.backend:lose_client()
-  if not open or server.backend.order or not usable(session, server) then
+  if not open or doubtful or server.backend.order or not usable(session, server) then
     return server.stream:close()
   end
   if not server.capabilities then -- the next who logs in changes nothing of that

@@ -93,6 +93,25 @@ describe("a relay", function()
     c.streams.server = c.streams.client -- for what closes both
   end)
 
+  it("doubts a server that has said what nobody had asked for, or may have, when that is detached", function()
+    local expired = proto.to_err_packet { errcode = 1820, sqlstate = "HY000", errmsg = "SET PASSWORD first" }
+    for _, text in ipairs { OK, expired } do
+      for _, asked in ipairs { true, false } do
+        open()
+        if asked then
+          c:command("\14")
+        end
+        c:answer(1, text)
+        local server, doubtful = c.relay:detach()
+        assert.equal(c.streams.server, server)
+        assert.equal(not asked or text == expired, doubtful)
+        server:close()
+        c:close()
+      end
+    end
+    c = nil
+  end)
+
   it("looks no more at a server that is detached, closed and forgotten when it starts", function()
     c = conversation.connect()
     local streams, read = c.streams, nil

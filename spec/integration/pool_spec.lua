@@ -2,6 +2,7 @@
 
 local uv = require "luv"
 
+local packet = require "mysql.packet"
 local password = require "mysql.password"
 local process = require "spec.support.process"
 local proto = require "mysql.proto"
@@ -312,6 +313,21 @@ for _, server in ipairs(servers.all()) do
       assert.equal("nopass", owner:ask("take").errmsg)
       assert.matches("^nopass@", owner:ask("SELECT USER()").rows[1][1])
     end)
+
+    if server.flavour == "mariadb" then -- the other does not let such a client in
+      it("gets no connection on which the server may say what belongs to no command", function()
+        server:sql("DROP USER IF EXISTS expired@'%'; CREATE USER expired@'%'; GRANT SELECT ON *.* TO expired@'%';"
+          .. "ALTER USER expired@'%' PASSWORD EXPIRE")
+        start()
+        local client = login("expired")
+        client:write(packet.frame("\24\1\0\0\0\0\0x", 0) .. packet.frame("\3SET PASSWORD = ''", 0))
+        assert.equal(1820, client:answer(client:packet()).errcode) -- about the first, to which nobody wants an answer
+        assert.equal(0, client:packet():byte())
+        client:ask("give")
+        assert.equal("0 idle, 0 clients", client:ask("pool").errmsg)
+        server:sql("DROP USER expired@'%'")
+      end)
+    end
 
     it("has no say between the greeting and the login", function()
       for _, hook in ipairs { "read_handshake", "read_auth" } do
