@@ -12,6 +12,10 @@ local tokenizer = require "proxy.tokenizer"
 local ERROR_CODE, SQL_STATE = 1148, "42000" -- "The used command is not allowed"
 
 local STATEMENTS = { DROP = true, TRUNCATE = true, GRANT = true, REVOKE = true, SHUTDOWN = true, PREPARE = true }
+local CONVERSATIONS = { -- behind which scripts see nothing more of the session
+  [18] = "COM_BINLOG_DUMP", [30] = "COM_BINLOG_DUMP_GTID", [32] = "COM_CLONE",
+  [33] = "COM_SUBSCRIBE_GROUP_REPLICATION_STREAM",
+}
 local NEED_WHERE = { UPDATE = true, DELETE = true }
 local FUNCTIONS = { SLEEP = true, BENCHMARK = true, LOAD_FILE = true }
 local WORDS = { TK_SQL_OUTFILE = "INTO OUTFILE", TK_SQL_INFILE = "LOAD DATA" }
@@ -66,11 +70,14 @@ local function check(sql)
 end
 
 function read_query(packet)
-  local command, reason = packet:byte(), nil
+  local command = packet:byte()
+  local reason
   if command == proxy.COM_QUERY or command == proxy.COM_STMT_PREPARE then
     reason = check(packet:sub(2))
   elseif command == proxy.COM_DROP_DB then
     reason = "DROP"
+  else
+    reason = CONVERSATIONS[command]
   end
   if reason then
     print(("refused %s: %s: %s"):format(proxy.connection.client.username, reason, packet:sub(2)))
