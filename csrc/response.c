@@ -259,10 +259,13 @@ static void take_packet(struct response *r, const uint8_t *head, size_t head_len
   if (r->state == RESPONSE_ROWS && !r->rows_begin) r->rows_begin = r->bytes;
 }
 
+/* Whether another packet of the answer is to be looked at. */
+static bool goes_on(const struct response *r) { return r->state < RESPONSE_TUNNEL && !r->auth_step; }
+
 /* Whole short packets in one buffer, the common case: their heads are read where they lie. */
 static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t length) {
   size_t at = 0;
-  while (length - at >= PACKET_HEADER_SIZE && r->state < RESPONSE_DONE && !r->auth_step) {
+  while (length - at >= PACKET_HEADER_SIZE && goes_on(r)) {
     struct cursor c = cursor_over(data + at, PACKET_HEADER_SIZE);
     uint32_t payload = (uint32_t)cursor_uint(&c, 3);
     if (payload == PACKET_MAX_PAYLOAD || payload > length - at - PACKET_HEADER_SIZE) break;
@@ -277,10 +280,9 @@ static size_t feed_whole_packets(struct response *r, const uint8_t *data, size_t
 size_t response_feed(struct response *r, const uint8_t *data, size_t length) {
   size_t at = 0;
   r->auth_step = AUTH_STEP_NONE;
-  while (at < length && r->state < RESPONSE_DONE && !r->auth_step) {
-    if (r->state == RESPONSE_TUNNEL) return length;
+  while (at < length && goes_on(r)) {
     if (framing_at_boundary(&r->framing)) at += feed_whole_packets(r, data + at, length - at);
-    if (at == length || r->state >= RESPONSE_DONE || r->auth_step) break;
+    if (at == length || !goes_on(r)) break;
     bool complete;
     size_t used = framing_feed(&r->framing, data + at, length - at, &complete);
     at += used;
@@ -289,5 +291,5 @@ size_t response_feed(struct response *r, const uint8_t *data, size_t length) {
     take_packet(r, r->framing.head, r->framing.head_seen, r->framing.length, r->packet_bytes);
     r->packet_bytes = 0;
   }
-  return at;
+  return r->state == RESPONSE_TUNNEL ? length : at; /* its packets are nobody's */
 }

@@ -1,5 +1,5 @@
 /* Property: however the answers to a command are cut into reads, the recogniser's verdict is the same; and it takes
- * every byte until an answer has ended.
+ * every byte until an answer, or a step of an authentication, has ended.
  * Input: the command, a byte of capabilities (see below), what the server sends. */
 #include "fuzz.h"
 #include "response.h"
@@ -57,7 +57,7 @@ static size_t judge(uint8_t command, uint64_t capabilities, const uint8_t *data,
     size_t used = response_feed(&r, copy, n);
     free_copy(copy, n);
     check(used > 0 && used <= n);
-    check(used == n || r.state >= RESPONSE_DONE);
+    check(used == n || r.state >= RESPONSE_DONE || r.auth_step);
     check((r.state == RESPONSE_BROKEN) == (r.problem != NULL));
     at += used;
     if (r.state != RESPONSE_DONE) continue;
