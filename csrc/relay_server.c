@@ -38,14 +38,14 @@ static bool is_for_owner(struct relay *r) {
   return r->pending_count && relay_pending_at(r, 0)->destination == TO_OWNER;
 }
 
-/* Of a binary log the owner gets only how it ends: nothing before the packet at the end of these bytes, so many of
+/* Of a binary log the owner gets only how it ends: nothing before the packet at the end of this data, so many bytes of
  * which have come so far. */
-static void leave_out_events(struct relay *r, uint64_t packet, const uint8_t **data, size_t *length) {
-  if (packet > *length) return; /* it has begun before them */
+static void leave_out_events(struct relay *r, uint64_t bytes, const uint8_t **data, size_t *length) {
+  if (bytes > *length) return; /* it has begun before */
   r->overflowed = false;
   input_free(&r->collected);
-  *data += *length - packet;
-  *length = (size_t)packet;
+  *data += *length - bytes;
+  *length = (size_t)bytes;
 }
 
 /* The owner gets the answer whole, unless it is too long. */
